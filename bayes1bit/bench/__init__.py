@@ -1,0 +1,1 @@
+"""Measurements of the package itself: what ``bayes1bit bench`` runs."""

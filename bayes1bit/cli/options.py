@@ -1,0 +1,40 @@
+"""Options that several commands have, with one wording each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayes1bit.cli.methods import METHODS
+
+Prior = Annotated[
+    str, typer.Option(metavar="NAME", help="A shipped prior, or the folder of a trained one.")
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="Values of the signal per measurement, n/m.  [default: 4]"),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S", help="Scale of the noise, in units of the measurements.  [default: 0.5]"
+    ),
+]
+Method = Annotated[
+    str, typer.Option(metavar="NAME", help=f"Inference algorithm: {', '.join(METHODS)}.")
+]
+NumSamples = Annotated[
+    int, typer.Option("--num-samples", metavar="N", min=1, help="Number of posterior samples.")
+]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, or cuda where there is a GPU.")]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="float32, or bfloat16 for the products of the network."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the results as one JSON object, and nothing else.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress bar and no table; errors alone.")
+]

@@ -1,0 +1,124 @@
+"""From a measurement to a posterior: what ``demo`` and ``recover`` share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayes1bit.cli.methods import METHODS
+from bayes1bit.cli.report import Figure, number, text
+from bayes1bit.cli.sensing import seed_stream
+from bayes1bit.files import complete_or_absent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bayes1bit.diffusion import DiffusionPrior
+    from bayes1bit.measurement import Measurement
+    from bayes1bit.posterior import Posterior
+
+
+def infer(
+    measurement: "Measurement",
+    prior: "DiffusionPrior",
+    *,
+    method: str,
+    num_samples: int,
+    seed: int,
+    progress: bool,
+) -> "Posterior":
+    """Draw posterior samples of a measured signal.
+
+    Args:
+        measurement: The bits.
+        prior: Prior of the signal.
+        method: A name of :data:`~bayes1bit.cli.methods.METHODS`.
+        num_samples: Number of samples.
+        seed: Seed of the algorithm.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        InputError: If measurement and prior do not fit, or the method does not fit the model.
+    """
+    seed_stream(seed, "inference")
+    model = measurement.model(prior)
+    algorithm = METHODS[method](model, num_samples=num_samples, progress=progress)
+    return algorithm.run(measurement.y.to(prior.device))
+
+
+def measurement_figures(measurement: "Measurement") -> list[Figure]:
+    """What was measured, and how."""
+    shape, m, threshold = measurement.event_shape, measurement.m, measurement.threshold
+    level = threshold if isinstance(threshold, float) else None
+    return [
+        Figure("shape", list(shape), "signal", "x".join(map(str, shape))),
+        number("measurements", m, "measurements", "d", f"bits, n/m = {shape.numel() / m:.3g}"),
+        text("operator", type(measurement.operator).__name__, "operator"),
+        number("noise", measurement.scale, "noise", "g"),
+        text("link", measurement.link, "link"),
+        Figure("threshold", level, "threshold", "one per bit" if level is None else f"{level:g}"),
+        number("flip", measurement.flip, "flip probability", "g"),
+    ]
+
+
+def posterior_figures(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
+    """What came out, with scores where the measurement keeps the truth."""
+    summary = posterior.summary()
+    size, spread = summary["effective_sample_size"], summary["std_average"]
+    explained = _agreement(measurement, posterior.mean)
+    figures = [
+        number("num_samples", posterior.num_samples, "samples", "d"),
+        number("effective_sample_size", size, "effective samples", ".4g"),
+        number("nfe", posterior.nfe, "denoiser calls per sample", "g"),
+        number("seconds", posterior.seconds, "seconds", ".1f"),
+        number("log_evidence", posterior.log_evidence, "log evidence", ".2f", "nats"),
+        number("std_average", spread, "average std", ".3f"),
+        *_scores(posterior, measurement),
+        number("bit_agreement", explained, "bits reproduced by the mean", ".1%"),
+    ]
+    if measurement.truth is not None:
+        explained = _agreement(measurement, measurement.truth)
+        figures.append(
+            number("bit_agreement_truth", explained, "bits reproduced by the truth", ".1%")
+        )
+    return figures
+
+
+def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path) -> None:
+    """Draw a posterior into a picture file, which appears only when complete."""
+    figure = posterior.plot(truth=truth)
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
+    """Scores against the truth, as far as it is known and is a picture."""
+    from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
+
+    truth, data_range = measurement.truth, measurement.data_range
+    if truth is None or data_range is None:
+        return []
+    samples = posterior.equally_weighted().samples.cpu()
+    mean, event_dim = posterior.mean.cpu(), truth.ndim
+    of_mean = float(psnr(mean, truth, data_range, event_dim))
+    of_samples = float(psnr(samples, truth, data_range, event_dim).mean())
+    figures = [
+        number("psnr_mean", of_mean, "PSNR of the mean", ".2f", "dB"),
+        number("psnr_samples", of_samples, "PSNR of samples, average", ".2f", "dB"),
+    ]
+    if event_dim == 3 and min(truth.shape[1:]) >= 3:
+        of_mean = float(ssim(mean, truth, data_range))
+        of_samples = float(ssim(samples, truth, data_range).mean())
+        figures += [
+            number("ssim_mean", of_mean, "SSIM of the mean", ".3f"),
+            number("ssim_samples", of_samples, "SSIM of samples, average", ".3f"),
+        ]
+    covered = coverage(posterior, truth)
+    return [*figures, number("coverage_90", covered, "coverage of 90% intervals", ".1%")]
+
+
+def _agreement(measurement: "Measurement", x: "Tensor") -> float:
+    """Share of bits that the noiseless measurement of a signal reproduces."""
+    from bayes1bit.diagnostics.metrics import bit_agreement
+
+    output = measurement.operator(x.detach().cpu())
+    predicted = 2 * (output > measurement.threshold).to(measurement.y.dtype) - 1
+    return float(bit_agreement(measurement.y, predicted))

@@ -1,0 +1,33 @@
+"""The diffusion core: denoisers, noise levels, reverse solvers, and priors made of them."""
+
+from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
+from bayes1bit.diffusion.levels import ErrorTable, geometric_levels, karras_levels
+from bayes1bit.diffusion.mixture import GaussianMixturePrior
+from bayes1bit.diffusion.prior import DiffusionPrior, count_evaluations
+from bayes1bit.diffusion.solvers import (
+    DDIM,
+    Ancestral,
+    Heun,
+    Multistep,
+    ReverseSolver,
+    Tweedie,
+    VarianceCorrected,
+)
+
+__all__ = [
+    "DDIM",
+    "Ancestral",
+    "Denoiser",
+    "DiffusionPrior",
+    "ErrorTable",
+    "GaussianMixturePrior",
+    "Heun",
+    "KarrasDenoiser",
+    "Multistep",
+    "ReverseSolver",
+    "Tweedie",
+    "VarianceCorrected",
+    "count_evaluations",
+    "geometric_levels",
+    "karras_levels",
+]

@@ -1,0 +1,158 @@
+r"""Noise levels, and how wrong a denoiser is at each of them.
+
+A reverse diffusion walks down a finite list of levels
+:math:`\sigma_0 > \sigma_1 > \dots > \sigma_{T-1} > 0`. Where the levels lie decides how few of
+them suffice; how far the denoiser's answer is from the truth at a level decides how much noise an
+honest step must add (:class:`bayes1bit.diffusion.solvers.VarianceCorrected`).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from bayes1bit.errors import InputError
+
+
+def _check(sigma_max: float, sigma_min: float, num: int) -> None:
+    if not 0 < sigma_min <= sigma_max < float("inf"):
+        raise InputError(
+            f"levels need 0 < sigma_min <= sigma_max, got sigma_min={sigma_min:g}, "
+            f"sigma_max={sigma_max:g}"
+        )
+    if num < 1:
+        raise InputError(f"the number of levels must be at least 1, got {num}")
+
+
+def karras_levels(sigma_max: float, sigma_min: float, num: int, rho: float = 7.0) -> Tensor:
+    r"""Levels of Karras et al. (NeurIPS 2022), equation 5, without the final zero.
+
+    .. math::
+
+        \sigma_i = \left(\sigma_{max}^{1/\rho}
+            + \tfrac{i}{T-1} (\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho})\right)^\rho
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        num: Number of levels T; a single level is ``sigma_max``.
+        rho: Exponent; larger values put more levels near ``sigma_min``.
+
+    Returns:
+        Levels from high to low, shape (num,), float64.
+
+    Raises:
+        InputError: If the range is empty, ``num`` is less than 1 or ``rho`` is not positive.
+    """
+    _check(sigma_max, sigma_min, num)
+    if not rho > 0:
+        raise InputError(f"rho must be positive, got {rho}")
+    ramp = torch.linspace(0, 1, num, dtype=torch.float64)
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    levels: Tensor = (high + ramp * (low - high)) ** rho
+    return levels
+
+
+def geometric_levels(sigma_max: float, sigma_min: float, num: int) -> Tensor:
+    r"""Levels with a constant ratio between neighbours, without the final zero.
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        num: Number of levels; a single level is ``sigma_max``.
+
+    Returns:
+        Levels from high to low, shape (num,), float64.
+
+    Raises:
+        InputError: If the range is empty or ``num`` is less than 1.
+    """
+    _check(sigma_max, sigma_min, num)
+    ramp = torch.linspace(0, 1, num, dtype=torch.float64)
+    levels: Tensor = sigma_max * (sigma_min / sigma_max) ** ramp
+    return levels
+
+
+class ErrorTable:
+    r"""Mean squared denoising error per dimension, :math:`r^2(\sigma)`, as a table over levels.
+
+    .. math::
+
+        r^2(\sigma) = \tfrac1n\, E \lVert x - D(x + \sigma \varepsilon, \sigma) \rVert^2
+
+    Between levels the error is interpolated linearly in log-log; below the lowest level it falls
+    as :math:`\sigma^2`, above the highest it stays what it is there (the variance of the prior).
+
+    Args:
+        sigma: Different levels in any order, shape (levels,).
+        error: Mean squared error at each level, shape (levels,).
+
+    Raises:
+        InputError: If the shapes differ, an entry is not positive and finite, or a level occurs
+            twice.
+    """
+
+    def __init__(self, sigma: Tensor | Sequence[float], error: Tensor | Sequence[float]) -> None:
+        sigma = torch.as_tensor(sigma, dtype=torch.float64).cpu()
+        error = torch.as_tensor(error, dtype=torch.float64).cpu()
+        if sigma.ndim != 1 or sigma.shape != error.shape or len(sigma) < 2:
+            raise InputError(
+                "an error table needs two lists of equal length, at least 2: got shapes "
+                f"{tuple(sigma.shape)} and {tuple(error.shape)}"
+            )
+        for values in (sigma, error):
+            if not (torch.isfinite(values) & (values > 0)).all():
+                raise InputError("levels and errors of an error table must be positive and finite")
+        order = sigma.argsort()
+        self.sigma, self.error = sigma[order], error[order]
+        if not (self.sigma.diff() > 0).all():
+            raise InputError("a level occurs twice in the error table; give each level once")
+
+    def __call__(self, sigma: float | Tensor) -> Tensor:
+        """Mean squared error per dimension at ``sigma``, same shape, float64 on the CPU."""
+        query = torch.as_tensor(sigma, dtype=torch.float64).cpu()
+        grid, values = self.sigma.log(), self.error.log()
+        # clamped to the table: both tails are handled by their known laws below
+        inside = query.log().clamp(grid[0], grid[-1])
+        right = torch.searchsorted(grid, inside).clamp(1, len(grid) - 1)
+        left = right - 1
+        fraction = (inside - grid[left]) / (grid[right] - grid[left])
+        error = (values[left] + fraction * (values[right] - values[left])).exp()
+        return error * (query / self.sigma[0]).clamp(max=1).square()
+
+    @classmethod
+    def measure(
+        cls,
+        denoise: Callable[[Tensor, Tensor], Tensor],
+        clean: Tensor,
+        sigma: Tensor,
+        *,
+        batch_size: int = 128,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> "ErrorTable":
+        """Measure the error of a denoiser on clean signals that it was not trained on.
+
+        Args:
+            denoise: The denoiser, called with shapes (batch, *event) and ().
+            clean: Held-out signals, shape (count, *event).
+            sigma: Levels to measure, shape (levels,).
+            batch_size: Signals per call.
+            seed: Seed of the noise; every level sees the same draws, which keeps the table smooth.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The table of mean squared errors.
+        """
+        from tqdm import tqdm
+
+        errors = torch.zeros(len(sigma), dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            batches = clean.split(batch_size)
+            for batch in tqdm(batches, "denoising error", disable=not progress, unit="batch"):
+                eps = torch.randn(batch.shape, generator=generator).to(batch)
+                for i, level in enumerate(sigma.tolist()):
+                    estimate = denoise(batch + level * eps, torch.tensor(level).to(batch))
+                    errors[i] += (estimate - batch).double().square().sum().item()
+        return cls(sigma, errors / clean.numel())

@@ -1,0 +1,223 @@
+"""Recipes: everything that decides what a prior becomes, in one TOML file.
+
+A recipe has five tables. ``[data]`` says how pictures become signals, ``[network]`` is the
+architecture, ``[noise]`` the range of levels and how training draws them, ``[training]`` the
+optimisation, and ``[card]`` what the model card says about source and terms. Every key has the
+name of a field below; an unknown or mistyped key is an error.
+"""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from bayes1bit.errors import InputError
+
+POSITIVE = {
+    "data": ("held_out",),
+    "network": ("patch", "layers", "head_width"),
+    "noise": ("sigma_data", "log_std"),
+    "training": ("pictures", "batch_size", "learning_rate", "log_every", "checkpoint_every"),
+}
+NOT_NEGATIVE = {"data": ("pad",), "training": ("warmup_steps", "weight_decay", "seed")}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How stored pictures become signals.
+
+    Attributes:
+        event_shape: Shape (channels, height, width) of one signal after padding.
+        pad: Pixels of the lowest value added on each side.
+        low: Signal value of a stored 0.
+        high: Signal value of a stored 255.
+        held_out: Number of training pictures, the last ones, kept out of training to measure the
+            denoising error.
+    """
+
+    event_shape: tuple[int, ...]
+    pad: int = 0
+    low: float = -1.0
+    high: float = 1.0
+    held_out: int = 2000
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Arguments of :class:`bayes1bit.networks.PatchedUNet`."""
+
+    patch: int = 2
+    widths: tuple[int, ...] = (64, 128, 128)
+    layers: int = 1
+    attention: tuple[bool, ...] = (False, True, False)
+    head_width: int = 32
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """Noise levels, in units of the signal.
+
+    Attributes:
+        sigma_data: Standard deviation of the signals over all pictures and pixels.
+        sigma_min: Smallest level that the prior is used at.
+        sigma_max: Largest level, where a picture drowns in noise.
+        log_mean: Mean of log(sigma) in training.
+        log_std: Standard deviation of log(sigma) in training.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.01
+    sigma_max: float = 80.0
+    log_mean: float = -0.8
+    log_std: float = 1.4
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Optimisation.
+
+    Attributes:
+        pictures: Number of pictures to train on, repetitions counted.
+        batch_size: Pictures per step.
+        learning_rate: Peak rate of AdamW, reached after ``warmup_steps`` and then lowered to zero
+            along half a cosine.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: AdamW's decoupled weight decay.
+        ema_decay: Largest decay per step of the averaged weights.
+        precision: "float32" or "bfloat16" (autocast of the network).
+        seed: Seed of initial weights, order of pictures, levels and noise.
+        log_every: Steps between two lines of the training log.
+        checkpoint_every: Steps between two checkpoints.
+    """
+
+    pictures: int
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    warmup_steps: int = 200
+    weight_decay: float = 0.0
+    ema_decay: float = 0.9995
+    precision: str = "bfloat16"
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 500
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return -(-self.pictures // self.batch_size)
+
+
+@dataclass(frozen=True)
+class CardSettings:
+    """What the model card says beyond the measured figures."""
+
+    title: str
+    summary: str
+    source: str
+    terms: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A parsed and checked recipe."""
+
+    data: DataSettings
+    network: NetworkSettings
+    noise: NoiseSettings
+    training: TrainingSettings
+    card: CardSettings
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """Read a recipe file.
+
+        Args:
+            path: TOML file, or a folder that holds ``recipe.toml``.
+
+        Raises:
+            InputError: If the file is missing, is not TOML, or has a key that is unknown, missing,
+                of the wrong type or out of range.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "recipe.toml"
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read recipe {path}: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path} is not valid TOML: {error}") from error
+        try:
+            return cls.from_table(table)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Recipe":
+        """Build a recipe from nested dictionaries, as TOML gives them."""
+        sections = get_type_hints(cls)
+        if unknown := sorted(set(table) - set(sections)):
+            raise InputError(f"unknown table [{unknown[0]}]; a recipe has {', '.join(sections)}")
+        recipe = cls(**{name: _section(name, kind, table) for name, kind in sections.items()})
+        recipe._check()
+        return recipe
+
+    def _check(self) -> None:
+        shape = self.data.event_shape
+        if len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
+            raise InputError(
+                "data.event_shape must be [channels, height, width] with 1 or 3 channels, "
+                f"got {list(shape)}"
+            )
+        if not self.data.low < self.data.high:
+            raise InputError("the data range must satisfy data.low < data.high")
+        if not 0 < self.noise.sigma_min < self.noise.sigma_max:
+            raise InputError("noise levels must satisfy 0 < sigma_min < sigma_max")
+        if self.training.precision not in ("float32", "bfloat16"):
+            raise InputError(
+                f'training.precision is "{self.training.precision}"; use "float32" or "bfloat16"'
+            )
+        for table, names in POSITIVE.items():
+            for name in names:
+                if getattr(getattr(self, table), name) <= 0:
+                    raise InputError(f"{table}.{name} must be positive")
+        for table, names in NOT_NEGATIVE.items():
+            for name in names:
+                if getattr(getattr(self, table), name) < 0:
+                    raise InputError(f"{table}.{name} must not be negative")
+        if self.training.seed >= 2**32:
+            raise InputError("training.seed must be less than 2**32")
+        if not 0 <= self.training.ema_decay < 1:
+            raise InputError("training.ema_decay must be in [0, 1)")
+
+
+def _section(name: str, kind: type, table: Mapping[str, Any]) -> Any:
+    values = table.get(name, {})
+    types = get_type_hints(kind)
+    if not isinstance(values, Mapping):
+        raise InputError(f"[{name}] must be a table")
+    if unknown := sorted(set(values) - set(types)):
+        raise InputError(f"unknown key {name}.{unknown[0]}; known keys: {', '.join(types)}")
+    for field in fields(kind):
+        required = field.default is dataclasses.MISSING
+        if required and field.name not in values:
+            raise InputError(f"key {name}.{field.name} is missing")
+    return kind(**{key: _value(f"{name}.{key}", types[key], v) for key, v in values.items()})
+
+
+def _value(key: str, kind: Any, value: Any) -> Any:
+    arguments = getattr(kind, "__args__", None)
+    if arguments:  # tuple[item, ...]
+        if not isinstance(value, list):
+            raise InputError(f"{key} must be a list, got {value!r}")
+        return tuple(_value(key, arguments[0], item) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is float and type(value) is float and not math.isfinite(value):
+        raise InputError(f"{key} must be finite, got {value!r}")
+    if type(value) is not kind:
+        raise InputError(f"{key} must be {kind.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,101 @@
+"""The whole of ``bayes1bit train``: from a recipe and pictures to a prior's folder."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
+from bayes1bit.diffusion.training.card import write_card
+from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.recipe import Recipe
+from bayes1bit.diffusion.training.trainer import train
+from bayes1bit.errors import InputError
+from bayes1bit.files import complete_or_absent
+from bayes1bit.networks.unet import parameter_count
+from bayes1bit.zoo import load_prior, save_prior
+
+LEVELS = 32
+GRID = (8, 8)
+
+
+def run(
+    recipe_path: str | Path,
+    data_path: str | Path,
+    out: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Train a prior, or go on with an interrupted training, and write its folder.
+
+    The folder ends up with ``recipe.toml``, ``weights.safetensors``, ``MODEL_CARD.md``,
+    ``samples.png``, ``error.csv`` and the training's own ``training.csv`` and
+    ``checkpoint.safetensors`` (neither of which a prior needs). Running again after the last step
+    only writes the results again.
+
+    Args:
+        recipe_path: Recipe file, or a folder that holds one.
+        data_path: Pictures; see :meth:`~bayes1bit.diffusion.training.data.Pictures.load`.
+        out: Folder to write to.
+        device: Where to train.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The prior's folder, which :func:`bayes1bit.load_prior` reads.
+
+    Raises:
+        InputError: If recipe, pictures or an earlier checkpoint cannot be used, or ``out`` cannot
+            be written to.
+    """
+    recipe_path, out = Path(recipe_path), Path(out)
+    if recipe_path.is_dir():
+        recipe_path = recipe_path / "recipe.toml"
+    recipe = Recipe.load(recipe_path)
+    pictures = Pictures.load(data_path, recipe.data)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise InputError(f"cannot write to {out}: {failure.strerror}") from failure
+    denoiser, seconds = train(recipe, pictures, out, device=device, progress=progress)
+    # what is measured is what is shipped: weights rounded to half precision, run in float32
+    denoiser.half().float()
+    denoiser.autocast = None
+    clean = pictures.scale(pictures.held_out).to(device)
+    sigma = geometric_levels(recipe.noise.sigma_max, recipe.noise.sigma_min, LEVELS)
+    error = ErrorTable.measure(denoiser, clean, sigma, progress=progress)
+    facts: dict[str, Any] = {
+        "parameters": parameter_count(denoiser),
+        "pictures": recipe.training.steps * recipe.training.batch_size,
+        "seconds": round(seconds),
+        "held_out": len(clean),
+        "torch": torch.__version__,
+    }
+    save_prior(out, denoiser, error, facts)
+    if recipe_path.resolve() != (out / "recipe.toml").resolve():
+        with complete_or_absent(out / "recipe.toml") as temporary:
+            temporary.write_bytes(recipe_path.read_bytes())
+    _write_error(out / "error.csv", error)
+    _write_samples(out, device)
+    write_card(out, recipe, facts, error)
+    return out
+
+
+def _write_error(path: Path, error: ErrorTable) -> None:
+    with complete_or_absent(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sigma", "mean_squared_error"])
+        writer.writerows(zip(error.sigma.tolist(), error.error.tolist(), strict=True))
+
+
+def _write_samples(out: Path, device: str | torch.device) -> None:
+    from bayes1bit.diagnostics.plots import plot_grid
+
+    prior = load_prior(out, device=device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        samples = prior.sample((GRID[0] * GRID[1],))
+    figure = plot_grid(samples.cpu(), columns=GRID[1], data_range=prior.data_range)
+    with complete_or_absent(out / "samples.png") as temporary:
+        figure.savefig(temporary)

@@ -1,0 +1,158 @@
+r"""Training with the EDM objective (Karras et al., NeurIPS 2022).
+
+One step draws pictures :math:`x`, levels :math:`\log\sigma \sim N(P_{mean}, P_{std}^2)` and noise,
+and descends
+
+.. math::
+
+    \frac{\sigma^2 + \sigma_d^2}{(\sigma \sigma_d)^2}
+    \left\lVert D(x + \sigma\varepsilon, \sigma) - x \right\rVert^2
+
+whose weight makes the network's own target have unit variance at every level. All randomness of
+step k comes from a generator seeded with (seed, k), so a run resumed from a checkpoint repeats
+exactly what an uninterrupted run does.
+"""
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes1bit.diffusion.denoiser import KarrasDenoiser
+from bayes1bit.diffusion.training.checkpoint import load_checkpoint, save_checkpoint
+from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
+from bayes1bit.diffusion.training.recipe import NoiseSettings, Recipe, TrainingSettings
+from bayes1bit.files import complete_or_absent
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "training.csv"
+FIELDS = ["step", "seconds", "loss"]
+
+
+def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last step."""
+    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    return warmup * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+
+
+def edm_loss(denoiser: KarrasDenoiser, x: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
+    """EDM objective of a batch: x and eps of shape (batch, *event), sigma of shape (batch,)."""
+    s = sigma.view(-1, *[1] * (x.ndim - 1))
+    weight = (s.square() + denoiser.sigma_data**2) / (s * denoiser.sigma_data).square()
+    return (weight * (denoiser(x + s * eps, sigma) - x).square()).mean()
+
+
+def draw_batch(
+    pictures: Pictures, noise: NoiseSettings, settings: TrainingSettings, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures, levels and noise of one step, a function of (seed, step) alone."""
+    # torch's CPU generator looks at 32 bits of its seed: the odd multiplier (the golden ratio of
+    # 2**32) sets the steps of different seeds far apart within them
+    mixed = (settings.seed * 0x9E3779B1 + step) % 2**32
+    generator = torch.Generator().manual_seed(mixed)
+    index = torch.randint(len(pictures.train), (settings.batch_size,), generator=generator)
+    x = pictures.scale(pictures.train[index])
+    z = torch.randn(settings.batch_size, generator=generator)
+    sigma = (noise.log_mean + noise.log_std * z).exp()
+    sigma = sigma.clamp(noise.sigma_min, noise.sigma_max)
+    return x, sigma, torch.randn(x.shape, generator=generator)
+
+
+def train(
+    recipe: Recipe,
+    pictures: Pictures,
+    out: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> tuple[KarrasDenoiser, float]:
+    """Train, or go on training, the denoiser of a recipe.
+
+    Args:
+        recipe: What to train.
+        pictures: Training and held-out pictures.
+        out: Folder for ``checkpoint.safetensors`` and ``training.csv``. A checkpoint found there
+            is resumed.
+        device: Where to train.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The denoiser with averaged weights, and the seconds spent in training, over all resumed
+        parts.
+
+    Raises:
+        InputError: If the folder holds a checkpoint of another network.
+        FloatingPointError: If the loss is no longer finite.
+    """
+    settings, out = recipe.training, Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        denoiser = build_denoiser(recipe, AUTOCAST[settings.precision]).to(device)
+    parameters = list(denoiser.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    average = EMAModel(parameters, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    step, seconds = 0, 0.0
+    if (out / CHECKPOINT).exists():
+        facts = load_checkpoint(out / CHECKPOINT, denoiser, average, optimizer)
+        step, seconds = facts["step"], facts["seconds"]
+    _forget_after(out / LOG, step)
+    started = time.perf_counter() - seconds
+    recent: list[Tensor] = []
+    remaining = range(step, settings.steps)
+    with tqdm(remaining, "training", unit="step", disable=not progress) as bar:
+        for step in bar:
+            batch = draw_batch(pictures, recipe.noise, settings, step)
+            x, sigma, eps = (tensor.to(device) for tensor in batch)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * learning_rate_factor(step, settings)
+            loss = edm_loss(denoiser, x, sigma, eps)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            average.step(parameters)
+            recent.append(loss.detach())
+            done = step + 1
+            if done % settings.log_every == 0 or done == settings.steps:
+                seconds = time.perf_counter() - started
+                mean = torch.stack(recent).mean().item()
+                recent.clear()
+                if not math.isfinite(mean):
+                    raise FloatingPointError(
+                        f"the loss is not finite at step {done}: lower training.learning_rate"
+                    )
+                bar.set_postfix(loss=f"{mean:.4f}")
+                _log(out / LOG, done, seconds, mean)
+            if done % settings.checkpoint_every == 0 or done == settings.steps:
+                facts = {"step": done, "seconds": time.perf_counter() - started}
+                save_checkpoint(out / CHECKPOINT, denoiser, average, optimizer, facts)
+    average.copy_to(parameters)
+    return denoiser.eval().requires_grad_(False), seconds
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop lines of the log that the interrupted run wrote after its last checkpoint."""
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with complete_or_absent(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["step"]) <= step)
+
+
+def _log(path: Path, step: int, seconds: float, loss: float) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(FIELDS)
+        writer.writerow([step, f"{seconds:.1f}", f"{loss:.5f}"])

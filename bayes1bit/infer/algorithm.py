@@ -1,0 +1,134 @@
+"""What all inference algorithms share: how they are called and what they return."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes1bit.diffusion import count_evaluations
+from bayes1bit.errors import InputError
+from bayes1bit.infer.target import Target
+from bayes1bit.posterior import Posterior
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What an algorithm hands back.
+
+    Attributes:
+        samples: Posterior samples, shape (num_samples, *event).
+        weights: Their normalised weights, shape (num_samples,), or None for equal ones.
+        log_evidence: Estimate of log p(y) in nats, if the algorithm has one.
+    """
+
+    samples: Tensor
+    weights: Tensor | None = None
+    log_evidence: float | None = None
+
+
+class Algorithm(ABC):
+    """Base class of inference algorithms.
+
+    A subclass names its settings in its constructor and implements :meth:`draw`. Chains or
+    particles are one batch dimension; randomness is torch's, seeded by ``pyro.set_rng_seed``.
+
+    Args:
+        model: A Pyro model with one diffusion site.
+        num_samples: Number of posterior samples.
+        site: Name of the diffusion site, needed only if the model has several.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        InputError: If ``num_samples`` is less than 1.
+    """
+
+    paper: ClassVar[str]
+    """The publication that the algorithm is from."""
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        num_samples: int = 16,
+        *,
+        site: str | None = None,
+        progress: bool = True,
+    ) -> None:
+        if num_samples < 1:
+            raise InputError(f"num_samples must be at least 1, got {num_samples}")
+        self.model, self.num_samples, self.site, self.progress = model, num_samples, site, progress
+
+    @abstractmethod
+    def draw(self, target: Target) -> Draws:
+        """Draw posterior samples of a target."""
+
+    def settings(self) -> dict[str, Any]:
+        """The algorithm's settings by name, as they go into the posterior file."""
+        hidden = ("model", "site", "progress")
+        return {
+            name: value if isinstance(value, bool | int | float | str) else repr(value)
+            for name, value in vars(self).items()
+            if name not in hidden and not name.startswith("_")
+        }
+
+    def run(self, *args: Any, **kwargs: Any) -> Posterior:
+        """Condition the model on its arguments and draw from the posterior.
+
+        Args:
+            args: Positional arguments of the model.
+            kwargs: Keyword arguments of the model.
+
+        Returns:
+            Posterior samples with everything a report needs: data, pointwise log-likelihood,
+            posterior predictive draws, settings, denoiser calls and seconds.
+
+        Raises:
+            InputError: If the model does not fit the algorithm; see also
+                :meth:`Target.from_model`.
+            FloatingPointError: If the samples are not finite.
+        """
+        started = time.perf_counter()
+        target = Target.from_model(self.model, *args, site=self.site, **kwargs)
+        if target.latents:
+            raise InputError(
+                f"{type(self).__name__} infers the signal alone, but the model has other latent "
+                f"sites: {', '.join(target.latents)}; fix them with pyro.condition"
+            )
+        with count_evaluations(target.prior) as evaluations:
+            draws = self.draw(target)
+        seconds = time.perf_counter() - started
+        if not draws.samples.isfinite().all():
+            raise FloatingPointError(
+                f"{type(self).__name__} diverged: its samples are not finite; "
+                "check the scale of data and noise, or take more levels"
+            )
+        return Posterior(
+            draws.samples,
+            site=target.site,
+            weights=draws.weights,
+            log_evidence=draws.log_evidence,
+            nfe=evaluations.signals / len(draws.samples),
+            seconds=seconds,
+            algorithm=type(self).__name__,
+            settings=self.settings(),
+            attributes={
+                "structure": target.describe(),
+                "paper": self.paper,
+                "prior": repr(target.prior),
+            }
+            | ({"data_range": target.prior.data_range} if target.prior.data_range else {}),
+            observed=target.observed,
+            log_likelihood=target.pointwise_log_likelihood(draws.samples),
+            predictive=target.posterior_predictive(draws.samples),
+        )
+
+    def track(self, items: Iterable[Item], total: int, unit: str = "level") -> "tqdm[Item]":
+        """Iterate with a progress bar, if one is wanted."""
+        return tqdm(
+            items, total=total, unit=unit, desc=type(self).__name__, disable=not self.progress
+        )

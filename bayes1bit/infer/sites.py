@@ -1,0 +1,81 @@
+"""Reading the sample sites of a Pyro trace."""
+
+from typing import Any
+
+import torch
+from pyro import distributions as dist
+from torch import Tensor
+from torch.distributions import Independent
+
+from bayes1bit.observation import OneBit
+
+Site = dict[str, Any]
+
+_WRAPPERS = (Independent, dist.MaskedDistribution, dist.ExpandedDistribution)
+
+
+def innermost(distribution: Any) -> Any:
+    """The distribution inside ``to_event``, ``mask`` and ``expand``."""
+    while isinstance(distribution, _WRAPPERS):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def is_plain(site: Site) -> bool:
+    """Whether a site's log-likelihood is neither masked nor scaled."""
+    distribution, masked = site["fn"], site["mask"] is not None
+    while isinstance(distribution, _WRAPPERS):
+        masked = masked or isinstance(distribution, dist.MaskedDistribution)
+        distribution = distribution.base_dist
+    return not masked and isinstance(site["scale"], float | int) and site["scale"] == 1
+
+
+def link_argument(distribution: Any) -> Tensor | None:
+    """The argument of a one-bit link: ``loc`` of OneBit or ``logits`` of Bernoulli."""
+    base = innermost(distribution)
+    if isinstance(base, OneBit):
+        return base.loc
+    if isinstance(base, dist.Bernoulli):
+        return base.logits
+    return None
+
+
+def pointwise_log_prob(site: Site) -> Tensor:
+    """Log-likelihood of each independent measurement of a site, masked and scaled as Pyro does.
+
+    Args:
+        site: An observed site of a trace.
+
+    Returns:
+        One entry for each measurement: the shape of the value, less the event dimensions in which
+        the innermost distribution is not independent.
+    """
+    distribution, value = site["fn"], site["value"]
+    log_prob = _log_prob(distribution, value)
+    batch = value.ndim - distribution.event_dim
+    if site["mask"] is not None:
+        log_prob = _where(site["mask"], log_prob, batch)
+    scale = site["scale"]
+    if isinstance(scale, Tensor):
+        scale = _align(scale, log_prob.ndim - batch)
+    return log_prob * scale
+
+
+def _log_prob(distribution: Any, value: Tensor) -> Tensor:
+    if isinstance(distribution, Independent):
+        return _log_prob(distribution.base_dist, value)
+    if isinstance(distribution, dist.MaskedDistribution):
+        inner = _log_prob(distribution.base_dist, value)
+        return _where(distribution._mask, inner, value.ndim - distribution.event_dim)
+    log_prob: Tensor = distribution.log_prob(value)
+    return log_prob
+
+
+def _where(mask: bool | Tensor, log_prob: Tensor, batch: int) -> Tensor:
+    mask = torch.as_tensor(mask, device=log_prob.device)
+    return torch.where(_align(mask, log_prob.ndim - batch), log_prob, 0.0)
+
+
+def _align(tensor: Tensor, event_dimensions: int) -> Tensor:
+    """Append the dimensions that a per-batch tensor lacks beside a per-measurement one."""
+    return tensor.reshape(*tensor.shape, *[1] * event_dimensions) if tensor.ndim else tensor

@@ -1,0 +1,286 @@
+r"""The target of inference: a user's Pyro model as a likelihood of its diffusion site.
+
+:meth:`Target.from_model` runs the model once to find the site whose prior is a
+:class:`~bayes1bit.diffusion.DiffusionPrior` and the observed sites. Afterwards the model is only
+ever run with the signal given, so that every run scores the observed sites and draws nothing. Runs
+are vectorised over particles with ``torch.vmap``: the model sees one signal at a time, in exactly
+the shape that the prior gives it, whatever plates it has.
+
+Whether the likelihood has structure that algorithms can use is found by
+:func:`bayes1bit.infer.structure.find_structure`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from bayes1bit.diffusion import DiffusionPrior
+from bayes1bit.errors import InputError
+from bayes1bit.infer.sites import Site, innermost, pointwise_log_prob
+from bayes1bit.infer.structure import Structure, find_structure
+
+
+class _CheapSignal(Messenger):
+    """Give diffusion sites a rough value, so that tracing a model needs no reverse diffusion."""
+
+    def _pyro_sample(self, message: Site) -> None:
+        prior = innermost(message["fn"])
+        if isinstance(prior, DiffusionPrior) and message["value"] is None:
+            shape = message["fn"].shape()
+            message["value"] = torch.randn(shape, dtype=prior.dtype, device=prior.device)
+            message["done"] = True
+
+
+class Target:
+    """A Pyro model with one diffusion site, seen from that site.
+
+    Attributes:
+        prior: The diffusion prior of the signal.
+        site: Name of the signal's site.
+        observed: Observed values by site name.
+        latents: Names of the other latent sites; values for them must be given to every method
+            that evaluates the likelihood.
+        structure: The recognised :class:`~bayes1bit.infer.structure.Structure`, or None when only
+            gradients can be used.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        prior: DiffusionPrior,
+        site: str,
+        observed: dict[str, Tensor],
+        latents: tuple[str, ...],
+    ) -> None:
+        self.model, self.arguments, self.keywords = model, arguments, keywords
+        self.prior, self.site, self.observed, self.latents = prior, site, observed, latents
+        self.structure: Structure | None = None
+
+    @classmethod
+    def from_model(
+        cls, model: Callable[..., Any], *args: Any, site: str | None = None, **kwargs: Any
+    ) -> "Target":
+        """Find the signal, the data and the structure of a model.
+
+        Args:
+            model: A Pyro model, conditioned on its data by ``obs=`` or ``pyro.condition``.
+            args: Positional arguments of the model.
+            site: Name of the signal's site, needed only if several have a diffusion prior.
+            kwargs: Keyword arguments of the model.
+
+        Raises:
+            InputError: If the model has no latent diffusion site, or several and ``site`` does not
+                say which; if that site stands in a plate; if nothing is observed; or if an
+                observed value does not have the shape of its distribution.
+        """
+        with torch.no_grad(), _CheapSignal():
+            trace = poutine.trace(model).get_trace(*args, **kwargs)
+        sites = {
+            name: node
+            for name, node in trace.nodes.items()
+            if node["type"] == "sample" and not poutine.util.site_is_subsample(node)
+        }
+        signal = _signal_site(sites, site)
+        prior = innermost(sites[signal]["fn"])
+        observed = {
+            name: node
+            for name, node in sites.items()
+            if node["is_observed"] and not isinstance(innermost(node["fn"]), DiffusionPrior)
+        }
+        if not observed:
+            raise InputError(
+                "the model observes nothing: pass the data as the model expects it, so that a "
+                "sample statement gets obs=..., or use pyro.condition"
+            )
+        for name, node in observed.items():
+            _check_observed(name, node)
+        target = cls(
+            model,
+            args,
+            kwargs,
+            prior,
+            signal,
+            {name: node["value"] for name, node in observed.items()},
+            tuple(
+                name for name, node in sites.items() if not node["is_observed"] and name != signal
+            ),
+        )
+        if not target.latents:
+            target.structure = find_structure(target)
+        return target
+
+    def log_likelihood(self, x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Log-likelihood of all data for each particle.
+
+        Args:
+            x: Signals, shape (particles, *event).
+            latents: Values of the other latent sites, each with a leading particle dimension.
+
+        Returns:
+            Log-likelihood in nats, shape (particles,).
+
+        Raises:
+            InputError: If the shape of ``x`` is not that of signals, or values of latent sites
+                are missing.
+        """
+
+        def total(sites: dict[str, Site]) -> Tensor:
+            return torch.stack([node.sum() for node in _pointwise(sites).values()]).sum()
+
+        return self._vectorised(total, x, latents)
+
+    def value_and_gradient(
+        self, x: Tensor, latents: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-likelihood of each particle and its gradient with respect to the signal.
+
+        Args:
+            x: Signals, shape (particles, *event).
+            latents: See :meth:`log_likelihood`.
+
+        Returns:
+            Log-likelihood, shape (particles,), and gradient, shape of ``x``.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = self.log_likelihood(x, latents)
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), gradient
+
+    def pointwise_log_likelihood(
+        self, x: Tensor, latents: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Log-likelihood of every measurement, by observed site.
+
+        Args:
+            x: Signals, shape (particles, *event).
+            latents: See :meth:`log_likelihood`.
+
+        Returns:
+            Tensors of shape (particles, *shape of the site's independent measurements).
+        """
+        return self._vectorised(_pointwise, x, latents)
+
+    @torch.no_grad()
+    def posterior_predictive(
+        self, x: Tensor, latents: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Draw new data for each particle.
+
+        Args:
+            x: Signals, shape (particles, *event).
+            latents: See :meth:`log_likelihood`.
+
+        Returns:
+            Draws of each observed site, shape (particles, *shape of the site).
+        """
+
+        # one particle at a time: samplers draw into fresh tensors in place, which vmap refuses
+        self._check(x, latents)
+        draws: dict[str, list[Tensor]] = {name: [] for name in self.observed}
+        for i, signal in enumerate(x):
+            values = {name: value[i] for name, value in (latents or {}).items()}
+            for name, node in self.observed_sites(signal, values).items():
+                draws[name].append(node["fn"].sample())
+        return {name: torch.stack(values) for name, values in draws.items()}
+
+    def describe(self) -> str:
+        """One line for the posterior's attributes: which structure algorithms can use."""
+        return str(self.structure) if self.structure else "gradients only"
+
+    def observed_sites(
+        self, x: Tensor, latents: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Site]:
+        """Run the model at one signal and return its observed sites, as Pyro's trace has them.
+
+        Args:
+            x: One signal, shape (*event).
+            latents: Values of the other latent sites.
+        """
+        values = {self.site: x, **(latents or {})}
+        # validation looks at values, which is neither possible under vmap nor needed twice
+        with pyro.validation_enabled(False):
+            conditioned = poutine.condition(self.model, data=values)
+            trace = poutine.trace(conditioned).get_trace(*self.arguments, **self.keywords)
+        return {name: trace.nodes[name] for name in self.observed}
+
+    def _vectorised(
+        self,
+        function: Callable[[dict[str, Site]], Any],
+        x: Tensor,
+        latents: Mapping[str, Tensor] | None,
+    ) -> Any:
+        self._check(x, latents)
+
+        def one(x: Tensor, latents: dict[str, Tensor]) -> Any:
+            sites = self.observed_sites(x, latents)
+            with pyro.validation_enabled(False):
+                return function(sites)
+
+        return torch.vmap(one, randomness="different")(x, dict(latents or {}))
+
+    def _check(self, x: Tensor, latents: Mapping[str, Tensor] | None) -> None:
+        if missing := [name for name in self.latents if name not in (latents or {})]:
+            raise InputError(
+                f"the model has other latent sites than the signal: {', '.join(missing)}; "
+                "give their values, or fix them with pyro.condition"
+            )
+        if x.shape[1:] != self.prior.event_shape:
+            raise InputError(
+                f"signals must have shape (particles, *{tuple(self.prior.event_shape)}), "
+                f"got {tuple(x.shape)}"
+            )
+
+
+def _pointwise(sites: dict[str, Site]) -> dict[str, Tensor]:
+    return {name: pointwise_log_prob(site) for name, site in sites.items()}
+
+
+def _signal_site(sites: dict[str, Site], chosen: str | None) -> str:
+    """Name of the latent site whose prior is a diffusion prior."""
+    candidates = [
+        name
+        for name, node in sites.items()
+        if isinstance(innermost(node["fn"]), DiffusionPrior) and not node["is_observed"]
+    ]
+    if not candidates:
+        raise InputError(
+            "the model has no latent site with a diffusion prior: draw the signal by "
+            'pyro.sample("x", prior) with a DiffusionPrior'
+        )
+    if chosen is None and len(candidates) > 1:
+        raise InputError(
+            f"the model has {len(candidates)} diffusion sites ({', '.join(candidates)}): name the "
+            "signal with site=..., and fix the others with pyro.condition"
+        )
+    name = candidates[0] if chosen is None else chosen
+    if name not in candidates:
+        raise InputError(
+            f'site "{name}" is not a latent site with a diffusion prior; there is '
+            + ", ".join(f'"{candidate}"' for candidate in candidates)
+        )
+    if batch := tuple(sites[name]["fn"].batch_shape):
+        raise InputError(
+            f'the signal "{name}" has batch shape {batch}: draw one signal outside of plates, and '
+            "run the algorithm once for each signal"
+        )
+    return name
+
+
+def _check_observed(name: str, node: Site) -> None:
+    value, shape = node["value"], node["fn"].shape()
+    if not isinstance(value, Tensor) or value.shape != shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f'observed site "{name}" has a value of shape {got} but its distribution has shape '
+            f"{tuple(shape)}; give a tensor of that shape"
+        )
+    if pointwise_log_prob(node).isnan().any():
+        raise InputError(f'the log-likelihood of site "{name}" is NaN: check data and parameters')

@@ -1,0 +1,90 @@
+"""A posterior in a dozen numbers.
+
+The figures that tell at a glance whether a result is worth looking at: how many samples there are
+and how many they are worth, what they cost, how wide the posterior is, and whether signals drawn
+from it would have produced the bits that were observed.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bayes1bit.weighted import weighted_mean
+
+if TYPE_CHECKING:
+    from bayes1bit.posterior import Posterior
+
+
+class Summary(dict[str, float | None]):
+    """Scalar figures of a posterior, by name; printing it gives a table.
+
+    Keys: ``num_samples``, ``effective_sample_size``, ``nfe`` (denoiser calls per sample),
+    ``seconds``, ``log_evidence`` (nats), ``mean_min`` and ``mean_max`` (range of the posterior
+    mean), ``std_average``, ``interval_prob`` and ``interval_width`` (average width of the central
+    interval), ``bit_agreement`` (share of observed bits that equal the posterior predictive
+    majority). Figures that the posterior cannot give are None.
+    """
+
+    def __init__(self, title: str, **figures: float | None) -> None:
+        super().__init__(**figures)
+        self.title = title
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self)
+        lines = [
+            f"  {name:<{width}}  {value:.6g}" for name, value in self.items() if value is not None
+        ]
+        return "\n".join([self.title, *lines])
+
+
+def summarize(posterior: "Posterior", prob: float) -> Summary:
+    """Compute the figures of a posterior.
+
+    Args:
+        posterior: The posterior.
+        prob: Probability inside the interval whose width is averaged, in (0, 1).
+
+    Returns:
+        The figures by name.
+
+    Raises:
+        InputError: If ``prob`` is outside (0, 1).
+    """
+    mean, (lower, upper) = posterior.mean, posterior.interval(prob)
+    return Summary(
+        repr(posterior),
+        num_samples=posterior.num_samples,
+        effective_sample_size=posterior.effective_sample_size,
+        nfe=posterior.nfe,
+        seconds=posterior.seconds,
+        log_evidence=posterior.log_evidence,
+        mean_min=float(mean.min()),
+        mean_max=float(mean.max()),
+        std_average=float(posterior.std.mean()),
+        interval_prob=prob,
+        interval_width=float((upper - lower).mean()),
+        bit_agreement=_bit_agreement(posterior),
+    )
+
+
+def _bit_agreement(posterior: "Posterior") -> float | None:
+    """Share of observed bits that equal the majority of the posterior predictive draws."""
+    agreed, count = 0.0, 0
+    for site, observed in posterior.observed.items():
+        draws = posterior.predictive.get(site)
+        if draws is None or not _is_binary(observed):
+            continue
+        # Bits come as {-1, +1} or as {0, 1}; the middle tells which side a vote is on.
+        middle = 0.5 * float((observed == 0).any() or (draws == 0).any())
+        vote = weighted_mean(draws.double(), posterior.weights) - middle
+        # Half a point for a tied vote: what a coin would earn.
+        sign = torch.where(vote.abs() < 1e-6, 0.0, vote.sign())
+        agreed += float((1 + sign * (observed.double() - middle).sign()).sum() / 2)
+        count += observed.numel()
+    return agreed / count if count else None
+
+
+def _is_binary(value: Tensor) -> bool:
+    """Whether all values are in {-1, +1} or all in {0, 1}."""
+    return bool((value.abs() == 1).all() or ((value == 0) | (value == 1)).all())

@@ -1,0 +1,168 @@
+r"""Statistics of weighted samples.
+
+Particle methods answer with draws :math:`x_1, \dots, x_N` and weights :math:`w_1, \dots, w_N` that
+sum to one; chains answer with equal weights. Everything a user asks of a posterior (mean, spread,
+quantiles, an equally weighted set) is a statistic of such a weighted sample, written here once.
+
+Two choices deserve a word. The variance divides by :math:`1 - \sum_i w_i^2`, which is the familiar
+:math:`N - 1` correction when the weights are equal. Quantiles follow Akinshin ("Weighted quantile
+estimators", arXiv:2304.07265, 2023) with Weibull's plotting positions :math:`i/(N+1)`: these make
+the interval between two quantiles hold an exchangeable new value with exactly the stated
+probability, where the usual interpolation is too narrow (0.87 in place of 0.90 for 64 draws).
+"""
+
+import torch
+from torch import Tensor
+
+from bayes1bit.errors import InputError
+
+_BLOCK = 2**21
+"""Most sample values that are sorted at once: bounds the memory of a quantile to about 100 MB."""
+
+
+def normalize_weights(weights: Tensor) -> Tensor:
+    """Scale non-negative weights to sum to one, in double precision.
+
+    Weights that already sum to one, to rounding, come back bit for bit.
+
+    Args:
+        weights: Relative weights, shape (num_samples,).
+
+    Returns:
+        Weights of the same shape, dtype float64.
+
+    Raises:
+        InputError: If the weights are not one-dimensional, hold NaN, infinite or negative values,
+            or are all zero.
+    """
+    if weights.dim() != 1:
+        raise InputError(
+            f"weights have shape {tuple(weights.shape)}; give one per sample, shape (num_samples,)"
+        )
+    if weights.is_complex() or not torch.isfinite(weights).all() or (weights < 0).any():
+        raise InputError("weights must be finite and non-negative; give exp(log_weight)")
+    weights = weights.detach().to(torch.float64)
+    total = weights.sum()
+    if total <= 0:
+        raise InputError("all weights are zero; at least one sample needs a positive weight")
+    return weights if abs(total - 1) <= 1e-12 else weights / total
+
+
+def effective_sample_size(weights: Tensor) -> float:
+    r"""Kish's effective sample size :math:`1 / \sum_i w_i^2` of normalised weights.
+
+    Args:
+        weights: Weights that sum to one, shape (num_samples,).
+
+    Returns:
+        A number between 1 (one sample carries everything) and num_samples (equal weights).
+    """
+    return 1.0 / float(weights.square().sum())
+
+
+def weighted_mean(samples: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean over the leading dimension.
+
+    Args:
+        samples: Draws, shape (num_samples, *event).
+        weights: Weights that sum to one, shape (num_samples,); None means equal weights.
+
+    Returns:
+        The mean, shape event.
+    """
+    if weights is None:
+        return samples.mean(0)
+    return torch.tensordot(weights.to(samples), samples, dims=1)
+
+
+def weighted_std(samples: Tensor, weights: Tensor | None = None) -> Tensor:
+    r"""Standard deviation over the leading dimension.
+
+    The square root of :math:`\sum_i w_i (x_i - \bar x)^2 / (1 - \sum_i w_i^2)`, unbiased before
+    the root; ``samples.std(0)`` when weights are equal.
+
+    Args:
+        samples: Draws, shape (num_samples, *event).
+        weights: Weights that sum to one, shape (num_samples,); None means equal weights.
+
+    Returns:
+        The standard deviation, shape event; NaN where a single sample carries all the weight,
+        because one draw says nothing of the spread.
+    """
+    if weights is None:
+        weights = samples.new_full((len(samples),), 1.0 / len(samples), dtype=torch.float64)
+    deviations = samples - weighted_mean(samples, weights)
+    variance = weighted_mean(deviations.square_(), weights)
+    freedom = 1.0 - float(weights.square().sum())
+    if freedom <= 0 or len(samples) == 1:
+        return torch.full_like(variance, torch.nan)
+    return (variance / freedom).sqrt()
+
+
+def weighted_quantile(samples: Tensor, q: float | Tensor, weights: Tensor | None = None) -> Tensor:
+    r"""Quantiles over the leading dimension, element by element.
+
+    With :math:`n = 1 / \sum_i w_i^2` and :math:`h = (n + 1) q` kept within [1, n], the quantile
+    is the average of the inverse weighted distribution function over
+    :math:`[(h - 1)/n, h/n]`. Equal weights give ``numpy.quantile(..., method="weibull")``;
+    samples of zero weight have no say.
+
+    Args:
+        samples: Draws, shape (num_samples, *event).
+        q: Level or levels in [0, 1]: a number or a tensor of shape (levels,).
+        weights: Weights that sum to one, shape (num_samples,); None means equal weights.
+
+    Returns:
+        Quantiles in the dtype of ``samples``: shape event for one level, (levels, *event) for
+        several.
+
+    Raises:
+        InputError: If a level is outside [0, 1], or ``q`` has more than one dimension.
+    """
+    levels = torch.as_tensor(q, dtype=torch.float64, device=samples.device)
+    if levels.dim() > 1 or not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise InputError(
+            f"q must be a level in [0, 1] or a one-dimensional tensor of them, got {q}"
+        )
+    num_samples, event_shape = len(samples), samples.shape[1:]
+    if weights is None:
+        weights = levels.new_full((num_samples,), 1.0 / num_samples)
+    size = effective_sample_size(weights)
+    flat = samples.reshape(num_samples, -1)
+    positions = ((size + 1) * levels.reshape(-1)).clamp(min=1.0).clamp(max=size)
+    result = samples.new_empty((len(positions), flat.shape[1]))
+    width = max(1, _BLOCK // num_samples)
+    for start in range(0, flat.shape[1], width):
+        block = slice(start, start + width)
+        values, order = flat[:, block].sort(dim=0)
+        cumulative = weights[order].cumsum(0)
+        for row, position in enumerate(positions):
+            covered = (size * cumulative - (position - 1)).clamp_(0.0, 1.0)
+            share = covered.diff(dim=0, prepend=torch.zeros_like(covered[:1]))
+            # Cumulative weights end at one only to rounding.
+            total = (share * values).sum(0) / share.sum(0)
+            result[row, block] = total.to(samples.dtype)
+    return result.reshape(levels.shape + event_shape)
+
+
+def systematic_indices(weights: Tensor, num_samples: int, offset: float | Tensor) -> Tensor:
+    """Indices that systematic resampling keeps (Kitagawa, JCGS 1996).
+
+    Sample i appears floor(N w_i) or ceil(N w_i) times, and N w_i times on average over a uniform
+    ``offset``.
+
+    Args:
+        weights: Weights that sum to one, shape (len,).
+        num_samples: Number N of indices to return.
+        offset: Position in [0, 1) of the comb of N equidistant points.
+
+    Returns:
+        Indices in increasing order, shape (num_samples,).
+    """
+    comb = (torch.arange(num_samples, dtype=torch.float64, device=weights.device) + offset) / (
+        num_samples
+    )
+    cumulative = weights.cumsum(0)
+    # Rounding must lead neither past the end nor onto trailing samples of zero weight.
+    last = int(weights.nonzero()[-1])
+    return torch.searchsorted(cumulative, comb, right=True).clamp(max=last)

@@ -1,0 +1,175 @@
+"""Finding and loading trained priors.
+
+A trained prior is a folder with three files: ``recipe.toml`` (how it was made, hence its
+architecture and data range), ``weights.safetensors`` (half-precision weights, the table of
+denoising errors, and the facts of the training run) and ``MODEL_CARD.md``. The shipped ones are
+inside the wheel; in an editable install they are the repository's ``priors/``.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bayes1bit.diffusion import DiffusionPrior, ErrorTable
+from bayes1bit.errors import InputError
+
+if TYPE_CHECKING:
+    from bayes1bit.diffusion.training import Recipe
+
+WEIGHTS = "weights.safetensors"
+FORMAT = "bayes1bit prior 1"
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class PriorFolder:
+    """A trained prior on disk.
+
+    Attributes:
+        name: The folder's name.
+        path: The folder.
+        recipe: Its recipe.
+        facts: Facts of the training run: ``parameters``, ``pictures``, ``seconds``, and so on.
+        error: Held-out mean squared denoising error per level.
+    """
+
+    name: str
+    path: Path
+    recipe: "Recipe"
+    facts: dict[str, Any]
+    error: ErrorTable
+
+    @property
+    def size(self) -> int:
+        """Size of the weights on disk, in bytes."""
+        return (self.path / WEIGHTS).stat().st_size
+
+
+def shipped_priors() -> dict[str, Path]:
+    """Folders of the priors that come with the package, by name."""
+    # in the wheel the folders lie inside the package, in the repository beside it
+    for root in (PACKAGE / "priors", PACKAGE.parent / "priors"):
+        found = {folder.parent.name: folder.parent for folder in sorted(root.glob(f"*/{WEIGHTS}"))}
+        if found:
+            return found
+    return {}
+
+
+def open_prior(name: str | Path) -> PriorFolder:
+    """Read everything about a prior except its weights.
+
+    Args:
+        name: Name of a shipped prior, or the path of a prior's folder.
+
+    Raises:
+        InputError: If there is no such prior, or its files are incomplete or foreign.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from bayes1bit.diffusion.training import Recipe
+
+    path = _find(name)
+    recipe = Recipe.load(path)
+    try:
+        with safe_open(path / WEIGHTS, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(
+                    f"{path / WEIGHTS} is not a prior of this package: its format is "
+                    f'"{metadata.get("format", "unknown")}", expected "{FORMAT}"'
+                )
+            facts = json.loads(metadata["facts"])
+            error = ErrorTable(file.get_tensor("error.sigma"), file.get_tensor("error.mse"))
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error_:
+        raise InputError(f"{path / WEIGHTS} is damaged or incomplete: {error_}") from error_
+    return PriorFolder(path.name, path, recipe, facts, error)
+
+
+def load_prior(
+    name: str | Path, *, device: str | torch.device = "cpu", precision: str = "float32"
+) -> DiffusionPrior:
+    """Load a trained prior.
+
+    Args:
+        name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder.
+        device: Where to put it.
+        precision: "float32", or "bfloat16" to run the network's products in bfloat16, which is
+            about twice as fast on CPUs that have it.
+
+    Returns:
+        The prior, ready to use in a Pyro model.
+
+    Raises:
+        InputError: If there is no such prior, its files are incomplete or foreign, or the
+            precision is unknown.
+    """
+    from safetensors.torch import load_file
+
+    from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
+
+    if precision not in AUTOCAST:
+        raise InputError(f'precision is "{precision}"; use one of {", ".join(AUTOCAST)}')
+    folder = open_prior(name)
+    recipe = folder.recipe
+    denoiser = build_denoiser(recipe, AUTOCAST[precision])
+    tensors = load_file(folder.path / WEIGHTS)
+    weights = {
+        key: tensor.float() for key, tensor in tensors.items() if not key.startswith("error.")
+    }
+    expected = denoiser.state_dict()
+    if weights.keys() != expected.keys() or any(
+        weights[key].shape != expected[key].shape for key in expected
+    ):
+        raise InputError(f"the weights in {folder.path} do not fit the network of its recipe.toml")
+    denoiser.load_state_dict(weights)
+    denoiser.requires_grad_(False).eval().to(device)
+    return DiffusionPrior(
+        denoiser,
+        recipe.data.event_shape,
+        recipe.noise.sigma_min,
+        recipe.noise.sigma_max,
+        error=folder.error,
+        data_range=(recipe.data.low, recipe.data.high),
+    )
+
+
+def save_prior(
+    path: Path, denoiser: torch.nn.Module, error: ErrorTable, facts: dict[str, Any]
+) -> None:
+    """Write ``weights.safetensors`` of a prior's folder in half precision.
+
+    Args:
+        path: The folder.
+        denoiser: The trained denoiser.
+        error: Its held-out error per level.
+        facts: JSON-able facts of the training run.
+    """
+    from safetensors.torch import save_file
+
+    from bayes1bit.files import complete_or_absent
+
+    tensors: dict[str, Tensor] = {
+        name: tensor.half().contiguous().cpu() for name, tensor in denoiser.state_dict().items()
+    }
+    tensors["error.sigma"], tensors["error.mse"] = error.sigma, error.error
+    with complete_or_absent(path / WEIGHTS) as temporary:
+        save_file(tensors, temporary, {"format": FORMAT, "facts": json.dumps(facts)})
+
+
+def _find(name: str | Path) -> Path:
+    shipped = shipped_priors()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    path = Path(name)
+    if (path / WEIGHTS).is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{path} holds no {WEIGHTS}; a prior's folder has that and recipe.toml")
+    raise InputError(
+        f'there is no prior "{name}"; shipped priors: {", ".join(shipped) or "none"}; '
+        "or give the path of a prior's folder"
+    )
