@@ -5,7 +5,7 @@ exact one-bit likelihood. Every inference algorithm runs on it unchanged and ret
 samples with their uncertainty.
 """
 
-from bayes1bit import diffusion, infer, models, operators
+from bayes1bit import diagnostics, diffusion, infer, models, operators, pictures
 from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
 from bayes1bit.errors import InputError
 from bayes1bit.measurement import Measurement
@@ -23,10 +23,12 @@ __all__ = [
     "OneBit",
     "Posterior",
     "Quantized",
+    "diagnostics",
     "diffusion",
     "infer",
     "load_prior",
     "models",
     "operators",
+    "pictures",
     "shipped_priors",
 ]

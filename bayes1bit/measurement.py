@@ -169,11 +169,11 @@ class Measurement:
             InputError: If the prior's signals have another shape or another data range.
         """
         check_event_shape(prior, self.operator)
-        ranges = (self.data_range, prior.data_range)
-        if all(ranges) and not torch.allclose(*map(torch.tensor, ranges), rtol=0, atol=1e-6):
+        mine, other = self.data_range, prior.data_range
+        if mine and other and max(abs(a - b) for a, b in zip(mine, other, strict=True)) > 1e-6:
             raise InputError(
-                f"the measured signal has the data range {list(ranges[0] or ())}, but signals of "
-                f"the prior have {list(ranges[1] or ())}; measure it in the prior's range"
+                f"the measured signal has the data range {list(mine)}, but signals of the prior "
+                f"have {list(other)}; measure it in the prior's range"
             )
         operator, threshold = self.operator, self.threshold
         if operator.device != prior.device:

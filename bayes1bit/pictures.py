@@ -152,8 +152,8 @@ def _read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
 
     if len(shape) != 3 or shape[0] not in _MODES:
         raise InputError(
-            f"a signal of shape {shape} cannot be read from {path}: give a .npy array, as pictures "
-            "have shape (1 or 3, height, width)"
+            f"a signal of shape {shape} cannot be read from {path}: give a .npy array, as "
+            "pictures have shape (1 or 3, height, width)"
         )
     channels, height, width = shape
     try:

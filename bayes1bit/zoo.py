@@ -115,7 +115,9 @@ def load_prior(
         raise InputError(f'precision is "{precision}"; use one of {", ".join(AUTOCAST)}')
     folder = open_prior(name)
     recipe = folder.recipe
-    denoiser = build_denoiser(recipe, AUTOCAST[precision])
+    # fresh weights are drawn and thrown away: a user's seed should not notice
+    with torch.random.fork_rng(devices=[]):
+        denoiser = build_denoiser(recipe, AUTOCAST[precision])
     tensors = load_file(folder.path / WEIGHTS)
     weights = {
         key: tensor.float() for key, tensor in tensors.items() if not key.startswith("error.")

@@ -134,8 +134,7 @@ def test_sample_quality_puts_exact_samples_beside_the_training_set():
 def test_speed_tables_have_finite_ratios():
     first, second = compare(lambda: sum(range(100)), lambda: sum(range(20_000)))
     assert first < second
-    (row,) = target_overhead(n=64, m=16, particles=4)
-    assert math.isfinite(row["ratio"])
+    assert all(math.isfinite(r["ratio"]) for r in target_overhead(n=64, m=16, particles=4))
     (row,) = operator_memory()
     # the bound for n = 196,608, m = 12,288
     assert row["extra memory MB"] < 500

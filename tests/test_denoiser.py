@@ -24,6 +24,8 @@ class Recorder(nn.Module):
 
 
 class Convolutions(nn.Module):
+    """A small network whose answer depends on the level."""
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)

@@ -68,8 +68,8 @@ def test_gradient_of_the_density_of_a_mixture(prior, mixture):
     x = points(mixture, count=6).requires_grad_()
     (exact,) = torch.autograd.grad(mixture.log_prob(x).sum(), x)
     (ours,) = torch.autograd.grad(prior.log_prob(x).sum(), x)
-    # the gradients are as long as 5; a hundredth of that allows for smoothing at sigma_min, for the
-    # end of the path and for Runge-Kutta, ten times over
+    # the gradients are as long as 5; a thousandth of that is for smoothing at sigma_min, for the
+    # end of the path and for Runge-Kutta
     assert exact.norm(dim=1).max() > 3
     torch.testing.assert_close(ours, exact, rtol=0, atol=0.005)
 

@@ -185,7 +185,7 @@ def test_logistic_regression_refuses_signs_and_integers(prior):
     model = models.logistic_regression(prior, OPERATOR)
     with pytest.raises(ValueError, match=r"support \(Boolean"):
         Target.from_model(model, -torch.ones(M))
-    with pytest.raises(InputError, match="are torch.int64; give floating-point 0 and 1"):
+    with pytest.raises(InputError, match=r"are torch\.int64; give floating-point 0 and 1"):
         Target.from_model(model, torch.ones(M, dtype=torch.int64))
 
 

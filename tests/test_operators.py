@@ -60,6 +60,12 @@ def any_operator(draw):
 any_leading = st.sampled_from(LEADING_SHAPES)
 
 
+def example_of(kind, shape):
+    if kind is Identity:
+        return Identity(shape)
+    return Downsample(shape, 2) if kind is Downsample else kind(shape, m=20)
+
+
 def normal(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -390,9 +396,7 @@ def test_moving_to_another_type(A):
 @pytest.mark.parametrize("kind", [*SEEDED, Identity, Downsample])
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 28, 28), (3, 64, 64)])
 def test_same_operator_on_a_gpu(kind, shape):
-    A = {Identity: lambda: Identity(shape), Downsample: lambda: Downsample(shape, 2)}.get(
-        kind, lambda: kind(shape, m=20)
-    )()
+    A = example_of(kind, shape)
     x, v = normal(5, *shape), normal(5, A.m)
     y, z = A(x), A.T(v)
     A.to("cuda")
@@ -556,9 +560,7 @@ def test_effects_inside_vmap():
 @pytest.mark.parametrize("kind", [Hadamard, DCT, Gaussian, Identity, Downsample])
 def test_wrong_shapes_are_named(kind):
     shape = (3, 8, 8)
-    A = {Identity: lambda: Identity(shape), Downsample: lambda: Downsample(shape, 2)}.get(
-        kind, lambda: kind(shape, m=20)
-    )()
+    A = example_of(kind, shape)
     with pytest.raises(InputError, match=r"shape \(8, 8\).*expects \(\*leading, 3, 8, 8\)"):
         A(normal(8, 8))
     with pytest.raises(InputError, match=r"shape \(3, 8, 8, 1\)"):

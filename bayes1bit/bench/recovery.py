@@ -154,12 +154,12 @@ def _posterior_scores(
     posterior: Posterior, truth: Tensor, measurement: Measurement, problem: Problem
 ) -> dict[str, float | None]:
     data_range = _data_range(problem)
-    samples = posterior.resample().samples if posterior.weights is not None else posterior.samples
+    samples, mean = posterior.equally_weighted().samples.cpu(), posterior.mean.cpu()
     varying = problem.pictures.std(0) > VARYING * (data_range[1] - data_range[0])
-    return _point_scores(posterior.mean, truth, measurement, problem) | {
+    return _point_scores(mean, truth, measurement, problem) | {
         "PSNR sample": psnr(samples, truth, data_range).mean().item(),
         "SSIM sample": ssim(samples, truth, data_range).mean().item(),
-        "coverage 90%": coverage(posterior, truth, 0.9, where=varying),
+        "coverage 90%": coverage(samples, truth, 0.9, where=varying),
         "NFE": posterior.nfe,
         "seconds": posterior.seconds,
     }

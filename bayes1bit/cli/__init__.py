@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from bayes1bit.cli import bench, demo, measure, priors, recover, train
 from bayes1bit.errors import InputError
 
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: Any = typer.BadParameter.__mro__[1]
 """Base class of what typer raises for options that it cannot understand."""
 
 

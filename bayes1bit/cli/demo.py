@@ -37,8 +37,9 @@ def demo(
 ) -> None:
     """Measure an example picture and recover it from the bits.
 
-    Each measurement is one bit. The sensing operator is a random selection of Hadamard coefficients. Scores compare with the
-    true picture; DIR receives recovery.png, posterior.nc and measurement.nc.
+    Each measurement is one bit. The sensing operator is a random selection of Hadamard
+    coefficients. Scores compare with the true picture; DIR receives recovery.png, posterior.nc
+    and measurement.nc.
     """
     check_method(method)
     files = {

@@ -1,6 +1,5 @@
 """Options that several commands have, with one wording each."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer

@@ -105,6 +105,8 @@ def check_output(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"cannot write {path}: {path.parent} is not a folder") from error
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

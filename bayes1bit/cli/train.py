@@ -29,7 +29,8 @@ def train(
 ) -> None:
     """Train a diffusion prior from a recipe and pictures.
 
-    An interrupted training goes on where its last checkpoint was. The folder can then be given to the --prior option of other commands.
+    An interrupted training goes on where its last checkpoint was. The folder can then be given
+    to the --prior option of other commands.
     """
     report.check_device(device)
 

@@ -141,6 +141,8 @@ class Target:
     ) -> tuple[Tensor, Tensor]:
         """Log-likelihood of each particle and its gradient with respect to the signal.
 
+        One-bit data of one site are scored in their normal form, which needs no run of the model.
+
         Args:
             x: Signals, shape (particles, *event).
             latents: See :meth:`log_likelihood`.
@@ -148,9 +150,14 @@ class Target:
         Returns:
             Log-likelihood, shape (particles,), and gradient, shape of ``x``.
         """
+        self._check(x, latents)
+        structure = self.structure
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            value = self.log_likelihood(x, latents)
+            if structure is not None and structure.one_bit is not None and len(self.observed) == 1:
+                value = structure.log_likelihood(structure.apply(x)).sum(1)
+            else:
+                value = self.log_likelihood(x, latents)
             (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach(), gradient
 

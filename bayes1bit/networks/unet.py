@@ -95,5 +95,5 @@ class PatchedUNet(nn.Module):
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable scalars of a module."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    """Number of scalars in the parameters of a module, trainable or frozen."""
+    return sum(parameter.numel() for parameter in module.parameters())

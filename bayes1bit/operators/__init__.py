@@ -1,15 +1,15 @@
 """Sensing operators: linear maps from signals to measurements, and effects on their calls.
 
-========================  =====================  ============  ==============================
-operator                  storage                ``row_gram``  for
-========================  =====================  ============  ==============================
-:class:`Dense`            the matrix             None          a matrix of one's own
-:class:`Gaussian`         the matrix (file: seed) None         the setting of most papers
-:class:`Hadamard`         O(n) (file: seed)      n / m         large signals, exact data steps
-:class:`DCT`              O(n) (file: seed)      n / m         the same, for any n one FFT
-:class:`Identity`         nothing                1             quantized signals and pictures
-:class:`Downsample`       one matrix per axis    1 / f^2       super-resolution
-========================  =====================  ============  ==============================
+===================  ===================  ========  =============  ===============================
+operator             memory               in files  ``row_gram``   for
+===================  ===================  ========  =============  ===============================
+:class:`Dense`       m n                  matrix    None           a matrix of one's own
+:class:`Gaussian`    m n                  seed      None           the setting of most papers
+:class:`Hadamard`    O(n)                 seed      n / m          large signals, exact data steps
+:class:`DCT`         O(n)                 seed      n / m          the same, by one FFT for any n
+:class:`Identity`    nothing              shape     1              quantized signals and pictures
+:class:`Downsample`  one matrix per axis  shape     1 / f^2 (box)  super-resolution
+===================  ===================  ========  =============  ===============================
 """
 
 from bayes1bit.operators.base import Adjoint, LinearOperator, from_dict

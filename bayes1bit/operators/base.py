@@ -17,7 +17,6 @@ Some exact inference steps need :math:`A A^T = c I_m`; ``row_gram`` is that :mat
 when the rows of the operator are not orthogonal with one norm.
 """
 
-import operator as python_operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -27,53 +26,11 @@ import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
+from bayes1bit.operators.arguments import positive_integer, seed_integer, shape_of_event
 from bayes1bit.operators.effects import perform
 
 _UNIT_VECTORS_AT_ONCE = 64
 _KINDS: dict[str, type["LinearOperator"]] = {}
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """Return ``value`` as a plain int.
-
-    Raises:
-        InputError: If it is not an integer of at least 1.
-    """
-    return _integer(name, value, at_least=1)
-
-
-def seed_integer(value: Any) -> int:
-    """Return a seed as a plain int.
-
-    Raises:
-        InputError: If it is not an integer between 0 and 2^63 - 1.
-    """
-    seed = _integer("seed", value, at_least=0)
-    if seed >= 2**63:
-        raise InputError(f"seed must be below 2^63, got {seed}")
-    return seed
-
-
-def _integer(name: str, value: Any, at_least: int) -> int:
-    try:
-        integer = python_operator.index(value)
-    except TypeError:
-        integer = at_least - 1
-    if integer < at_least or isinstance(value, bool):
-        raise InputError(f"{name} must be an integer of at least {at_least}, got {value!r}")
-    return integer
-
-
-def shape_of_event(value: Any) -> torch.Size:
-    """Return an event shape, given as a sequence of sizes or as one size, as ``torch.Size``.
-
-    Raises:
-        InputError: If it is empty or a size is not an integer of at least 1.
-    """
-    sizes = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    if not sizes:
-        raise InputError("event_shape must have at least one dimension, got ()")
-    return torch.Size(positive_integer("each size in event_shape", size) for size in sizes)
 
 
 class LinearOperator(ABC):
@@ -228,17 +185,18 @@ class LinearOperator(ABC):
                 f"an operator is made from a dictionary, got {type(dictionary).__name__}"
             )
         kind = dictionary.get("kind")
-        made = _KINDS.get(kind) if isinstance(kind, str) else None
-        if made is None or not issubclass(made, cls):
-            known = sorted(name for name, known in _KINDS.items() if issubclass(known, cls))
+        operator_class = _KINDS.get(kind) if isinstance(kind, str) else None
+        if operator_class is None or not issubclass(operator_class, cls):
+            known = sorted(name for name, made in _KINDS.items() if issubclass(made, cls))
             raise InputError(f"unknown kind of operator {kind!r}; known are {', '.join(known)}")
-        given, expected = set(dictionary) - {"kind"}, set(made._arguments)
+        given = {str(key) for key in dictionary} - {"kind"}
+        expected = set(operator_class._arguments)
         if given != expected:
             raise InputError(
                 f"a dictionary of kind {kind!r} needs the keys {sorted(expected)}: "
                 f"missing {sorted(expected - given)}, unexpected {sorted(given - expected)}"
             )
-        return made(**{name: dictionary[name] for name in made._arguments})
+        return operator_class(**{name: dictionary[name] for name in expected})
 
     def __repr__(self) -> str:
         shown = [f"event_shape={tuple(self.event_shape)}", f"m={self.m}"]

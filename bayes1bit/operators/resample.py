@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
-from bayes1bit.operators.base import LinearOperator, positive_integer, shape_of_event
+from bayes1bit.operators.arguments import positive_integer, shape_of_event
+from bayes1bit.operators.base import LinearOperator
 
 
 class Identity(LinearOperator, kind="Identity"):

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
-from bayes1bit.operators.base import LinearOperator, seed_integer
+from bayes1bit.operators.arguments import seed_integer
+from bayes1bit.operators.base import LinearOperator
 from bayes1bit.operators.transforms import CosineTransform, HadamardTransform
 
 _CHUNK_ON_CPU = 2**18

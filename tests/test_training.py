@@ -1,0 +1,726 @@
+"""From a recipe and pictures to a prior's folder, on pictures of 8 by 8 with one bar each."""
+
+import copy
+import csv
+import dataclasses
+import gzip
+import json
+import math
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bayes1bit.diffusion import ErrorTable, KarrasDenoiser
+from bayes1bit.diffusion.training import Recipe, trainer
+from bayes1bit.diffusion.training.card import write_card
+from bayes1bit.diffusion.training.data import Pictures, read_pictures, to_event_shape
+from bayes1bit.diffusion.training.network import build_denoiser
+from bayes1bit.diffusion.training.recipe import DataSettings, NoiseSettings, TrainingSettings
+from bayes1bit.diffusion.training.run import run
+from bayes1bit.diffusion.training.trainer import (
+    draw_batch,
+    edm_loss,
+    learning_rate_factor,
+    train,
+)
+from bayes1bit.errors import InputError
+from bayes1bit.zoo import load_prior, open_prior
+
+SHIPPED = Path(__file__).parent.parent / "priors"
+
+TABLE = {
+    "data": {"event_shape": [1, 8, 8], "held_out": 40},
+    "network": {"patch": 2, "widths": [32, 32], "attention": [False, False]},
+    "noise": {"sigma_data": 0.7, "sigma_min": 0.05, "sigma_max": 20.0},
+    "training": {
+        "pictures": 16 * 30,
+        "batch_size": 16,
+        "learning_rate": 2e-3,
+        "warmup_steps": 4,
+        "ema_decay": 0.9,
+        "precision": "float32",
+        "log_every": 5,
+        "checkpoint_every": 6,
+    },
+    "card": {"title": "Bars", "summary": "One bar.", "source": "Made here.", "terms": "Free."},
+}
+SHORT = {"pictures": 16 * 8, "log_every": 2, "checkpoint_every": 100}
+
+
+def table(**changes):
+    """The toy recipe with other entries, each given as ``table={key: value}``."""
+    changed = copy.deepcopy(TABLE)
+    for name, entries in changes.items():
+        changed[name].update(entries)
+    return changed
+
+
+def toml(tables):
+    """TOML of plain tables; JSON writes numbers, texts, truth values and lists the same way."""
+    lines = []
+    for name, entries in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in entries.items())]
+    return "\n".join(lines)
+
+
+def bars(count=200):
+    generator = np.random.default_rng(0)
+    pictures = np.zeros((count, 8, 8), np.uint8)
+    for picture in pictures:
+        row = generator.integers(8)
+        (picture if generator.integers(2) else picture.T)[row] = 255
+    return pictures
+
+
+def recipe(**changes):
+    return Recipe.from_table(table(**changes))
+
+
+def toy_pictures(settings=None):
+    settings = settings or recipe().data
+    stored = to_event_shape(bars(), settings)
+    return Pictures(stored[:-40], stored[-40:], settings)
+
+
+def log_rows(out):
+    with (out / "training.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def interrupt_at(monkeypatch, stop):
+    """Have the user press Ctrl-C when step number ``stop`` (from 0) begins."""
+
+    def draw(pictures, noise, settings, step):
+        if step == stop:
+            raise KeyboardInterrupt
+        return draw_batch(pictures, noise, settings, step)
+
+    monkeypatch.setattr(trainer, "draw_batch", draw)
+
+
+@pytest.fixture(scope="module")
+def data_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "bars.npz"
+    np.savez(path, train=bars(), test=bars(10))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_path):
+    """The folder of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "bars.toml").write_text(toml(TABLE))
+    return run(folder / "bars.toml", data_path, folder / "out", progress=False)
+
+
+# Recipes
+
+
+def test_shipped_recipe_loads():
+    loaded = Recipe.load(SHIPPED / "fashion32")
+    assert loaded.data.event_shape == (1, 32, 32)
+    assert loaded.card.title == "fashion32"
+    assert loaded.training.steps == loaded.training.pictures // loaded.training.batch_size
+    assert loaded == Recipe.load(SHIPPED / "fashion32" / "recipe.toml")
+
+
+def test_recipe_from_file_has_every_entry_and_the_defaults(tmp_path):
+    (tmp_path / "recipe.toml").write_text(toml(TABLE))
+    loaded = Recipe.load(tmp_path)
+    for name, entries in TABLE.items():
+        for key, value in entries.items():
+            expected = tuple(value) if isinstance(value, list) else value
+            assert getattr(getattr(loaded, name), key) == expected
+    assert (loaded.data.low, loaded.data.high, loaded.training.seed) == (-1.0, 1.0, 0)
+    assert loaded.training.steps == 30
+
+
+def test_number_of_steps_rounds_up():
+    assert TrainingSettings(pictures=65, batch_size=64).steps == 2
+    assert TrainingSettings(pictures=64, batch_size=64).steps == 1
+
+
+def test_whole_numbers_stand_for_real_ones():
+    assert recipe(noise={"sigma_max": 20}).noise.sigma_max == 20.0
+    assert isinstance(recipe(noise={"sigma_max": 20}).noise.sigma_max, float)
+
+
+def without(name, key):
+    changed = table()
+    del changed[name][key]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({**TABLE, "noises": {}}, r"unknown table \[noises\]; a recipe has data, network"),
+        (table(training={"epochs": 3}), "unknown key training.epochs; known keys: pictures"),
+        (without("training", "pictures"), "key training.pictures is missing"),
+        (without("card", "terms"), "key card.terms is missing"),
+        ({k: v for k, v in TABLE.items() if k != "card"}, "key card.title is missing"),
+        ({**TABLE, "noise": 3}, r"\[noise\] must be a table"),
+        (table(training={"pictures": "many"}), "training.pictures must be int, got 'many'"),
+        (table(training={"pictures": 3.5}), "training.pictures must be int"),
+        (table(training={"pictures": True}), "training.pictures must be int"),
+        (table(training={"learning_rate": "fast"}), "training.learning_rate must be float"),
+        (table(noise={"sigma_max": math.inf}), "noise.sigma_max must be finite"),
+        (table(training={"learning_rate": math.nan}), "training.learning_rate must be finite"),
+        (table(network={"widths": 32}), "network.widths must be a list"),
+        (table(network={"widths": [32, 0.5]}), "network.widths must be int"),
+        (table(network={"attention": [0, 1]}), "network.attention must be bool"),
+        (table(data={"event_shape": [8, 8]}), r"data.event_shape must be \[channels"),
+        (table(data={"event_shape": [1, 0, 8]}), "data.event_shape"),
+        (table(data={"event_shape": [2, 8, 8]}), "1 or 3 channels"),
+        (table(data={"low": 1.0, "high": 1.0}), "data.low < data.high"),
+        (table(data={"pad": -1}), "data.pad must not be negative"),
+        (table(data={"held_out": 0}), "data.held_out must be positive"),
+        (table(noise={"sigma_min": 0.0}), "0 < sigma_min < sigma_max"),
+        (table(noise={"sigma_min": 30.0}), "0 < sigma_min < sigma_max"),
+        (table(noise={"sigma_data": 0.0}), "noise.sigma_data must be positive"),
+        (table(noise={"log_std": -1.0}), "noise.log_std must be positive"),
+        (table(network={"patch": 0}), "network.patch must be positive"),
+        (table(network={"layers": 0}), "network.layers must be positive"),
+        (table(training={"pictures": 0}), "training.pictures must be positive"),
+        (table(training={"batch_size": 0}), "training.batch_size must be positive"),
+        (table(training={"learning_rate": -1.0}), "training.learning_rate must be positive"),
+        (table(training={"log_every": 0}), "training.log_every must be positive"),
+        (table(training={"checkpoint_every": 0}), "training.checkpoint_every must be positive"),
+        (table(training={"warmup_steps": -1}), "training.warmup_steps must not be negative"),
+        (table(training={"weight_decay": -0.1}), "training.weight_decay must not be negative"),
+        (table(training={"seed": -1}), "training.seed must not be negative"),
+        (table(training={"seed": 2**32}), "training.seed must be less"),
+        (table(training={"ema_decay": 1.0}), "training.ema_decay"),
+        (table(training={"precision": "float16"}), 'use "float32" or "bfloat16"'),
+    ],
+)
+def test_recipe_refuses(tables, message):
+    with pytest.raises(InputError, match=message):
+        Recipe.from_table(tables)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[data\npad = 2", "is not valid TOML"),
+        (b"\xff\xfe\x00", "cannot read recipe"),
+        (toml(table(training={"pictures": 0})).encode(), r"recipe\.toml: training.pictures"),
+    ],
+)
+def test_recipe_file_errors_name_the_file(tmp_path, content, message):
+    (tmp_path / "recipe.toml").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        Recipe.load(tmp_path)
+
+
+def test_missing_recipe_is_an_error(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing.toml"):
+        with pytest.raises(InputError, match="cannot read recipe"):
+            Recipe.load(path)
+
+
+def test_network_that_does_not_fit_is_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="multiples of 32"):
+        train(recipe(network={"widths": [32, 40]}), toy_pictures(), tmp_path, progress=False)
+
+
+# Pictures
+
+
+def idx(pictures):
+    header = struct.pack(">HBB", 0, 8, pictures.ndim)
+    return header + struct.pack(f">{pictures.ndim}I", *pictures.shape) + pictures.tobytes()
+
+
+PIXELS = np.arange(6 * 5 * 4, dtype=np.uint8).reshape(6, 5, 4)
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def npy(array, path):
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=True)
+    return path
+
+
+def npz(path, **arrays):
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: npz(folder / "a.npz", train=PIXELS, test=PIXELS[:1]),
+        lambda folder: npy(PIXELS, folder / "a.npy"),
+        lambda folder: npy(PIXELS, folder / "a.npz"),
+        lambda folder: npz(folder / "a.npy", train=PIXELS),
+        lambda folder: write(folder / "pictures", idx(PIXELS)),
+        lambda folder: write(folder / "pictures.gz", gzip.compress(idx(PIXELS))),
+        lambda folder: write(folder / "d" / "train-images-idx3-ubyte", idx(PIXELS)).parent,
+        lambda folder: (
+            write(folder / "d" / "train-images-idx3-ubyte.gz", gzip.compress(idx(PIXELS))).parent
+        ),
+    ],
+)
+def test_every_format_gives_the_same_bytes(tmp_path, make):
+    path = make(tmp_path)
+    for given in (path, str(path)):
+        pictures = read_pictures(given, "train")
+        assert pictures.dtype == np.uint8
+        assert np.array_equal(pictures, PIXELS)
+
+
+def test_splits_are_kept_apart(tmp_path):
+    both = npz(tmp_path / "a.npz", train=PIXELS, test=PIXELS[:2])
+    assert len(read_pictures(both, "test")) == 2
+    folder = write(tmp_path / "d" / "t10k-images-idx3-ubyte", idx(PIXELS[:3])).parent
+    assert len(read_pictures(folder, "test")) == 3
+    with pytest.raises(InputError, match="holds no train-images-idx3-ubyte"):
+        read_pictures(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "nothing.npz", "cannot read pictures"),
+        (lambda folder: folder / "nothing", "cannot read pictures"),
+        (lambda folder: folder, "holds no train-images-idx3-ubyte"),
+        (lambda folder: npz(folder / "a.npz", other=PIXELS), 'no array "train"'),
+        (lambda folder: write(folder / "a.npz", b"PK\x03\x04 not a zip"), "cannot read pictures"),
+        (lambda folder: write(folder / "a.npy", b""), "cannot read pictures"),
+        (lambda folder: write(folder / "a.npy", b"nonsense"), "cannot read pictures"),
+        (lambda folder: npy(PIXELS.astype(np.float32), folder / "a.npy"), "must be uint8"),
+        (lambda folder: npy(PIXELS[0], folder / "a.npy"), r"shape \(5, 4\)"),
+        (lambda folder: npy(np.array([print], object), folder / "a.npy"), "cannot read pictures"),
+        (lambda folder: write(folder / "a", b""), "neither .npz, .npy nor an IDX file"),
+        (lambda folder: write(folder / "a.png", b"\x89PNG....."), "neither .npz, .npy nor"),
+        (lambda folder: write(folder / "a", b"\0\0\x0d\x03" + bytes(12)), "neither .npz"),
+        (lambda folder: write(folder / "a", idx(PIXELS)[:9]), "header is incomplete"),
+        (lambda folder: write(folder / "a", idx(PIXELS)[:16]), "it holds 0"),
+        (lambda folder: write(folder / "a", idx(PIXELS)[:-1]), "says 120 bytes .* it holds 119"),
+        (lambda folder: write(folder / "a", idx(PIXELS) + b"x"), "it holds 121"),
+        (lambda folder: write(folder / "a", b"\0\0\x08\x04" + b"\xff" * 16), "is damaged"),
+        (lambda folder: write(folder / "a.gz", idx(PIXELS)), "cannot read pictures"),
+        (
+            lambda folder: write(folder / "a.gz", gzip.compress(idx(PIXELS))[:-20]),
+            "cannot read pictures",
+        ),
+    ],
+)
+def test_unreadable_pictures_are_an_error(tmp_path, make, message):
+    with pytest.raises(InputError, match=message):
+        read_pictures(make(tmp_path), "train")
+
+
+def test_a_truncated_archive_is_an_error(tmp_path):
+    whole = npz(tmp_path / "whole.npz", train=PIXELS).read_bytes()
+    for cut in (len(whole) // 2, len(whole) - 5):
+        with pytest.raises(InputError, match="cannot read pictures"):
+            read_pictures(write(tmp_path / "cut.npz", whole[:cut]), "train")
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2 - 40] ^= 255
+    with pytest.raises(InputError, match="cannot read pictures"):
+        read_pictures(write(tmp_path / "damaged.npz", bytes(damaged)), "train")
+
+
+def test_an_object_array_is_not_unpickled(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    for path in (
+        npy(np.array([Attack()], object), tmp_path / "a.npy"),
+        npz(tmp_path / "a.npz", train=np.array([Attack()], object)),
+    ):
+        with pytest.raises(InputError, match="cannot read pictures"):
+            read_pictures(path, "train")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_padding_is_black_and_on_every_side():
+    stored = to_event_shape(PIXELS + 1, DataSettings((1, 9, 8), pad=2))
+    assert stored.shape == (6, 1, 9, 8)
+    assert stored.dtype == torch.uint8
+    assert np.array_equal(stored[:, 0, 2:-2, 2:-2].numpy(), PIXELS + 1)
+    assert stored.sum() == int((PIXELS + 1).sum())
+
+
+def test_colours_become_leading_channels():
+    colour = np.random.default_rng(0).integers(0, 255, (2, 4, 5, 3), dtype=np.uint8)
+    stored = to_event_shape(colour, DataSettings((3, 4, 5)))
+    assert np.array_equal(stored.numpy(), colour.transpose(0, 3, 1, 2))
+
+
+def test_pictures_of_another_shape_are_refused():
+    with pytest.raises(InputError, match=r"\(1, 7, 6\) after padding by 1; .* \(1, 8, 8\)"):
+        to_event_shape(PIXELS, DataSettings((1, 8, 8), pad=1))
+
+
+def test_the_last_pictures_are_held_out(tmp_path):
+    path = npy(PIXELS, tmp_path / "a.npy")
+    pictures = Pictures.load(path, DataSettings((1, 5, 4), held_out=2))
+    assert np.array_equal(pictures.train[:, 0].numpy(), PIXELS[:4])
+    assert np.array_equal(pictures.held_out[:, 0].numpy(), PIXELS[4:])
+    for held_out in (6, 7):
+        with pytest.raises(InputError, match="has 6 pictures, which leaves none to train on"):
+            Pictures.load(path, DataSettings((1, 5, 4), held_out=held_out))
+
+
+def test_bytes_fill_the_data_range():
+    pictures = toy_pictures(dataclasses.replace(recipe().data, low=-0.5, high=2.0))
+    values = pictures.scale(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values, torch.tensor([-0.5, 0.0, 2.0]), rtol=1e-6, atol=1e-6)
+
+
+# One step
+
+
+def test_loss_is_the_squared_error_of_the_network_in_its_own_units():
+    class Affine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(0.4, dtype=torch.float64))
+
+        def forward(self, x, label):
+            return self.weight * x + 0.01 * label.view(-1, 1, 1)
+
+    torch.manual_seed(0)
+    x, eps = torch.randn(2, 6, 3, 4, dtype=torch.float64).unbind()
+    sigma = torch.tensor([0.05, 0.2, 0.66, 1.0, 5.0, 60.0], dtype=torch.float64)
+    network, d = Affine(), 0.66
+    total = 0.0
+    for i, s in enumerate(sigma.tolist()):
+        noisy = x[i] + s * eps[i]
+        estimate = network(noisy / math.hypot(s, d), 10 * sigma[i : i + 1].log())
+        # what the network would have to say for a perfect answer
+        target = (x[i] - d**2 / (s**2 + d**2) * noisy) / (s * d / math.hypot(s, d))
+        total += (estimate - target).square().mean().item()
+    loss = edm_loss(KarrasDenoiser(network, d), x, sigma, eps)
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(total / 6, rel=1e-10)
+
+
+def test_batch_depends_on_seed_and_step_alone():
+    pictures, noise = toy_pictures(), recipe().noise
+
+    def draw(seed, step):
+        settings = dataclasses.replace(recipe().training, seed=seed)
+        return draw_batch(pictures, noise, settings, step)
+
+    reference = draw(0, 7)
+    torch.manual_seed(99)
+    state = torch.random.get_rng_state()
+    assert all(torch.equal(a, b) for a, b in zip(draw(0, 7), reference, strict=True))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    # another seed gives other batches, not the same ones in another order
+    noises = [draw(seed, step)[2] for seed in (0, 1, 2, 2**31, 2**32 - 1) for step in range(5, 10)]
+    assert len({tuple(n.flatten()[:4].tolist()) for n in noises}) == 25
+
+
+def test_batch_follows_the_recipe():
+    pictures = toy_pictures()
+    settings = dataclasses.replace(recipe().training, batch_size=4000)
+    noise = NoiseSettings(log_mean=-0.5, log_std=0.8, sigma_min=0.001, sigma_max=500.0)
+    x, sigma, eps = draw_batch(pictures, noise, settings, 3)
+    assert x.shape == eps.shape == (4000, 1, 8, 8)
+    # four standard deviations of a mean and of a standard deviation
+    assert sigma.log().mean().item() == pytest.approx(-0.5, abs=4 * 0.8 / 4000**0.5)
+    assert sigma.log().std().item() == pytest.approx(0.8, abs=4 * 0.8 / 8000**0.5)
+    assert eps.std().item() == pytest.approx(1, abs=4 / (2 * eps.numel()) ** 0.5)
+    known = {tuple(p.flatten().tolist()) for p in pictures.scale(pictures.train)}
+    assert {tuple(p.flatten().tolist()) for p in x} == known
+    clamped = dataclasses.replace(noise, sigma_min=0.5, sigma_max=0.7)
+    _, sigma, _ = draw_batch(pictures, clamped, settings, 3)
+    assert (sigma.min().item(), sigma.max().item()) == pytest.approx((0.5, 0.7))
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    settings = TrainingSettings(pictures=1000, batch_size=1, warmup_steps=10)
+    rates = [learning_rate_factor(step, settings) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[4] == pytest.approx(0.5, rel=1e-3)
+    assert rates[9] == max(rates) == pytest.approx(1, rel=1e-3)
+    assert rates[500] == pytest.approx(0.5)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert 0 < rates[-1] < 1e-5
+    cold = dataclasses.replace(settings, warmup_steps=0)
+    assert learning_rate_factor(0, cold) == 1
+
+
+# A run
+
+
+def test_training_reduces_the_loss(trained):
+    pictures, settings = toy_pictures(), recipe()
+    batch = dataclasses.replace(settings.training, batch_size=200, seed=1)
+    x, sigma, eps = draw_batch(pictures, settings.noise, batch, 0)
+    torch.manual_seed(0)
+    fresh = build_denoiser(settings)
+    after = load_prior(trained).denoiser
+    with torch.no_grad():
+        losses = [edm_loss(d, x, sigma, eps).item() for d in (fresh, after)]
+    print(losses)
+    # a network that answers zero has loss 1 where sigma_data is right
+    assert losses[0] > 0.9
+    assert losses[1] < 0.7 * losses[0]
+
+
+def test_log_has_a_line_for_every_interval(trained):
+    rows = log_rows(trained)
+    assert [int(row["step"]) for row in rows] == [5, 10, 15, 20, 25, 30]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_interrupted_run_ends_with_the_same_weights(trained, data_path, tmp_path, monkeypatch):
+    (tmp_path / "recipe.toml").write_text(toml(TABLE))
+    out = tmp_path / "out"
+    # checkpoints at 6, 12, 18; log lines at 5, 10, 15 and, after the last checkpoint, 20
+    interrupt_at(monkeypatch, 21)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, data_path, out, progress=False)
+    assert [int(row["step"]) for row in log_rows(out)] == [5, 10, 15, 20]
+    assert sorted(p.name for p in out.iterdir()) == ["checkpoint.safetensors", "training.csv"]
+    monkeypatch.undo()
+    torch.manual_seed(123)
+    run(tmp_path, data_path, out, progress=False)
+    assert [int(row["step"]) for row in log_rows(out)] == [5, 10, 15, 20, 25, 30]
+    for name in ("checkpoint.safetensors", "weights.safetensors"):
+        ours, theirs = load_file(out / name), load_file(trained / name)
+        assert ours.keys() == theirs.keys()
+        assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def test_run_interrupted_before_its_first_checkpoint_starts_afresh(tmp_path, monkeypatch):
+    settings = recipe(training=SHORT)
+    interrupt_at(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, toy_pictures(), tmp_path, progress=False)
+    assert [int(row["step"]) for row in log_rows(tmp_path)] == [2, 4]
+    monkeypatch.undo()
+    train(settings, toy_pictures(), tmp_path, progress=False)
+    assert [int(row["step"]) for row in log_rows(tmp_path)] == [2, 4, 6, 8]
+
+
+def test_finished_run_is_only_written_again(trained, data_path, capsys):
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    # a prior's folder holds its own recipe
+    run(trained, data_path, trained, progress=True)
+    after = {path.name: path.read_bytes() for path in trained.iterdir()}
+    for name in before.keys() - {"samples.png"}:
+        assert before[name] == after[name], name
+    assert before.keys() == after.keys()
+    assert "training" in capsys.readouterr().err
+
+
+def test_seed_changes_the_weights_and_global_generator_does_not(tmp_path):
+    weights = []
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)
+        state = torch.random.get_rng_state()
+        settings = recipe(training={**SHORT, "pictures": 32, "seed": seed})
+        denoiser, _ = train(settings, toy_pictures(), tmp_path / str(i), progress=False)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        weights.append(torch.cat([p.flatten() for p in denoiser.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_weights_are_averaged_along_the_run(tmp_path):
+    checkpoints = {}
+    for decay in (0.0, 0.9):
+        out = tmp_path / str(decay)
+        settings = recipe(training={**SHORT, "pictures": 64, "ema_decay": decay})
+        denoiser, _ = train(settings, toy_pictures(), out, progress=False)
+        assert not denoiser.training
+        assert not any(p.requires_grad for p in denoiser.parameters())
+        stored = checkpoints[decay] = load_file(out / "checkpoint.safetensors")
+        for name, weight in denoiser.state_dict().items():
+            assert torch.equal(weight, stored[f"average.{name}"])
+    name = "network.unet.conv_in.weight"
+    # without memory the average is the last weight; with it the training itself is the same
+    last, average = (checkpoints[0.0][f"{kind}.{name}"] for kind in ("network", "average"))
+    torch.testing.assert_close(last, average)
+    assert torch.equal(checkpoints[0.9][f"network.{name}"], last)
+    assert not torch.allclose(checkpoints[0.9][f"average.{name}"], last)
+
+
+def test_reduced_precision_trains_weights_of_full_precision(tmp_path):
+    settings = recipe(training={**SHORT, "pictures": 64, "precision": "bfloat16"})
+    denoiser, seconds = train(settings, toy_pictures(), tmp_path, progress=False)
+    assert denoiser.autocast == torch.bfloat16
+    assert {p.dtype for p in denoiser.parameters()} == {torch.float32}
+    assert math.isfinite(float(log_rows(tmp_path)[-1]["loss"]))
+    assert seconds > 0
+
+
+def test_diverging_run_stops_and_keeps_no_broken_checkpoint(tmp_path):
+    settings = recipe(training={**SHORT, "learning_rate": 1e30, "checkpoint_every": 2})
+    with pytest.raises(FloatingPointError, match=r"lower training\.learning_rate"):
+        train(settings, toy_pictures(), tmp_path, progress=False)
+    if (tmp_path / "checkpoint.safetensors").exists():
+        stored = load_file(tmp_path / "checkpoint.safetensors")
+        assert all(torch.isfinite(tensor).all() for tensor in stored.values())
+
+
+def other_network(path, trained):
+    larger = recipe(network={"widths": [64, 64]}, training={**SHORT, "pictures": 16})
+    train(larger, toy_pictures(), path.parent / "other", progress=False)
+    (path.parent / "other" / path.name).rename(path)
+
+
+def deeper_network(path, trained):
+    deeper = recipe(network={"layers": 2}, training={**SHORT, "pictures": 16})
+    train(deeper, toy_pictures(), path.parent / "other", progress=False)
+    (path.parent / "other" / path.name).rename(path)
+
+
+def changed(change):
+    def write_changed(path, trained):
+        tensors = load_file(trained / "checkpoint.safetensors")
+        change(tensors)
+        save_file(tensors, path, {"bayes1bit": json.dumps({"step": 3, "seconds": 1.0})})
+
+    return write_changed
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        other_network,
+        deeper_network,
+        changed(lambda tensors: tensors.pop("adam.exp_avg.network.unet.conv_in.bias")),
+        changed(lambda tensors: tensors.update(extra=torch.zeros(1))),
+        # a shape that would broadcast
+        changed(lambda t: t.update({"network.network.unet.conv_in.bias": torch.zeros(1)})),
+        changed(lambda t: t.update({"adam.exp_avg.network.unet.conv_in.bias": torch.zeros(1)})),
+        lambda path, trained: save_file(load_file(trained / "checkpoint.safetensors"), path),
+        lambda path, trained: path.write_bytes(b""),
+        lambda path, trained: path.write_bytes(b"not a checkpoint at all"),
+        lambda path, trained: path.write_bytes(
+            (trained / "checkpoint.safetensors").read_bytes()[:-100]
+        ),
+        lambda path, trained: torch.save({"step": 3}, path),
+    ],
+)
+def test_foreign_checkpoint_is_refused(trained, tmp_path, make):
+    out = tmp_path / "out"
+    out.mkdir()
+    make(out / "checkpoint.safetensors", trained)
+    with pytest.raises(InputError, match="is not a checkpoint of this recipe's network"):
+        train(recipe(), toy_pictures(), out, progress=False)
+
+
+# The prior's folder
+
+
+def test_run_writes_a_prior(trained):
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "MODEL_CARD.md",
+        "checkpoint.safetensors",
+        "error.csv",
+        "recipe.toml",
+        "samples.png",
+        "training.csv",
+        "weights.safetensors",
+    ]
+    prior = load_prior(trained)
+    assert prior.event_shape == (1, 8, 8)
+    assert (prior.sigma_min, prior.sigma_max) == (0.05, 20.0)
+    assert prior.data_range == (-1.0, 1.0)
+    assert prior.has_error
+    assert prior.sample((2,)).shape == (2, 1, 8, 8)
+    assert Recipe.load(trained) == recipe()
+
+
+def test_shipped_weights_are_the_averaged_ones_in_half_precision(trained):
+    average = load_file(trained / "checkpoint.safetensors")
+    for name, weight in load_prior(trained).denoiser.state_dict().items():
+        assert torch.equal(weight, average[f"average.{name}"].half().float())
+    facts = open_prior(trained).facts
+    assert facts["pictures"] == 480
+    assert facts["held_out"] == 40
+    assert facts["torch"] == torch.__version__
+    assert facts["parameters"] == sum(
+        tensor.numel() for name, tensor in average.items() if name.startswith("average.")
+    )
+
+
+def test_error_is_that_of_the_shipped_denoiser_on_held_out_pictures(trained):
+    prior, pictures = load_prior(trained), toy_pictures()
+    with (trained / "error.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    sigma, error = (
+        torch.tensor([float(row[key]) for row in rows], dtype=torch.float64)
+        for key in ("sigma", "mean_squared_error")
+    )
+    assert len(sigma) == 32
+    assert sigma.min().item() == pytest.approx(0.05)
+    assert sigma.max().item() == pytest.approx(20)
+    torch.testing.assert_close(prior.error(sigma), error)
+    # the measurement draws its noise with a seed of its own, so that it can be repeated
+    again = ErrorTable.measure(prior.denoise, pictures.scale(pictures.held_out), sigma)
+    torch.testing.assert_close(again.error, error, rtol=1e-4, atol=0)
+
+
+def test_card_states_measured_facts(trained):
+    text = (trained / "MODEL_CARD.md").read_text()
+    prior, folder = load_prior(trained), open_prior(trained)
+    for part in (
+        "# Bars",
+        "One bar.",
+        "Made here.",
+        "Free.",
+        "1x8x8, values in [-1, 1]",
+        f"{folder.facts['parameters']:,} parameters",
+        "480 pictures",
+        "batches of 16",
+        "on 40 pictures",
+        f"| 0.5 | {prior.error(0.5).item():.5f} |",
+    ):
+        assert part in text
+    # levels outside the recipe's range are not shown
+    shown = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| 0.")]
+    assert shown == ["0.05", "0.1", "0.2", "0.5"]
+    assert "| 50 |" not in text
+
+
+def test_card_can_be_written_for_any_prior(tmp_path):
+    facts = {"parameters": 1234, "pictures": 5678, "seconds": 90, "held_out": 9, "torch": "x"}
+    settings = recipe(noise={"sigma_min": 15.0, "sigma_max": 18.0})
+    write_card(tmp_path, settings, facts, ErrorTable([1.0, 2.0], [0.1, 0.2]))
+    assert "1,234 parameters" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_samples_picture_is_an_image(trained):
+    with Image.open(trained / "samples.png") as image:
+        image.load()
+        assert min(image.size) > 64
+        assert image.getextrema()[0][0] < image.getextrema()[0][1]
+
+
+def test_run_reports_what_it_cannot_use(data_path, tmp_path):
+    (tmp_path / "recipe.toml").write_text(toml(TABLE))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        run(tmp_path, data_path, tmp_path / "file", progress=False)
+    with pytest.raises(InputError, match="cannot read pictures"):
+        run(tmp_path, tmp_path / "nothing.npz", tmp_path / "out", progress=False)
+    with pytest.raises(InputError, match="cannot read recipe"):
+        run(tmp_path / "nothing", data_path, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()

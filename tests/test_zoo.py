@@ -1,0 +1,273 @@
+"""Finding, reading and refusing trained priors."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bayes1bit import zoo
+from bayes1bit.diffusion import DiffusionPrior, ErrorTable, VarianceCorrected
+from bayes1bit.diffusion.training import Recipe
+from bayes1bit.diffusion.training.network import build_denoiser
+from bayes1bit.errors import InputError
+from bayes1bit.zoo import load_prior, open_prior, save_prior, shipped_priors
+
+RECIPE = """
+[data]
+event_shape = [1, 8, 8]
+low = 0.0
+high = 2.0
+[network]
+patch = 2
+widths = [32, 32]
+attention = [false, false]
+[noise]
+sigma_min = 0.02
+sigma_max = 30.0
+[training]
+pictures = 64
+[card]
+title = "Toy"
+summary = "Untrained."
+source = "None."
+terms = "None."
+"""
+FACTS = {"parameters": 306340, "pictures": 64, "seconds": 1}
+ERROR = ErrorTable([0.02, 1.0, 30.0], [0.0004, 0.2, 0.5])
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_denoiser(Recipe.from_table(_table()))
+
+
+@pytest.fixture
+def folder(tmp_path, denoiser):
+    path = tmp_path / "toy"
+    path.mkdir()
+    (path / "recipe.toml").write_text(RECIPE)
+    save_prior(path, denoiser, ERROR, FACTS)
+    return path
+
+
+def _table():
+    import tomllib
+
+    return tomllib.loads(RECIPE)
+
+
+def test_loaded_prior_is_the_saved_one(folder, denoiser):
+    prior = load_prior(folder)
+    assert type(prior) is DiffusionPrior
+    assert prior.event_shape == (1, 8, 8)
+    assert (prior.sigma_min, prior.sigma_max) == (0.02, 30.0)
+    assert prior.data_range == (0.0, 2.0)
+    assert isinstance(prior.solver, VarianceCorrected)
+    assert prior.denoiser.sigma_data == 0.5
+    assert not prior.denoiser.training
+    assert not any(p.requires_grad for p in prior.denoiser.parameters())
+    for name, weight in prior.denoiser.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, denoiser.state_dict()[name].half().float())
+    sigma = torch.tensor([0.02, 0.3, 1.0, 30.0])
+    assert torch.equal(prior.error(sigma), ERROR(sigma))
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        close = denoiser.eval()(x, torch.tensor(1.0))
+    # half precision keeps weights to 2^-11; the output is of order one
+    torch.testing.assert_close(prior.denoise(x, 1.0), close, rtol=0, atol=5e-3)
+
+
+def test_names_and_paths_both_lead_to_a_prior(folder):
+    for given in (folder, str(folder)):
+        opened = open_prior(given)
+        assert opened.name == "toy"
+        assert opened.path == folder
+        assert opened.recipe == Recipe.from_table(_table())
+        assert opened.facts == FACTS
+        assert opened.size == (folder / "weights.safetensors").stat().st_size
+        assert torch.equal(opened.error.error, ERROR.error)
+
+
+def test_weights_are_stored_in_half_precision_with_the_table_in_double(folder):
+    tensors = load_file(folder / "weights.safetensors")
+    for name, tensor in tensors.items():
+        assert tensor.dtype == (torch.float64 if name.startswith("error.") else torch.float16)
+    assert 2 * FACTS["parameters"] < open_prior(folder).size < 2.2 * FACTS["parameters"]
+
+
+def test_shipped_priors_are_found_inside_the_package_or_beside_it(folder, tmp_path, monkeypatch):
+    package = tmp_path / "site" / "bayes1bit"
+    (package / "priors").mkdir(parents=True)
+    monkeypatch.setattr(zoo, "PACKAGE", package)
+    assert shipped_priors() == {}
+    beside, inside = package.parent / "priors", package / "priors"
+    beside.mkdir()
+    (beside / "empty").mkdir()
+    (beside / "a").symlink_to(folder)
+    (beside / "b").symlink_to(folder)
+    assert shipped_priors() == {"a": beside / "a", "b": beside / "b"}
+    assert open_prior("b").name == "b"
+    assert load_prior("a").event_shape == (1, 8, 8)
+    # a wheel carries its own, which win
+    (inside / "c").symlink_to(folder)
+    assert list(shipped_priors()) == ["c"]
+    with pytest.raises(
+        InputError, match='no prior "fashion"; shipped priors: c; or give the path'
+    ):
+        load_prior("fashion")
+
+
+def test_every_shipped_prior_opens():
+    for name in shipped_priors():
+        opened = open_prior(name)
+        assert opened.name == name
+        assert (opened.path / "MODEL_CARD.md").is_file()
+
+
+def test_missing_files_are_named(folder, tmp_path):
+    with pytest.raises(InputError, match=r'there is no prior ".*nowhere"'):
+        load_prior(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"holds no weights\.safetensors"):
+        load_prior(tmp_path)
+    (folder / "recipe.toml").unlink()
+    with pytest.raises(InputError, match="cannot read recipe"):
+        load_prior(folder)
+
+
+def rewrite(folder, change=lambda tensors: None, metadata=None):
+    """Save the weights again with changes."""
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    right = {"format": "bayes1bit prior 1", "facts": json.dumps(FACTS)}
+    save_file(tensors, path, right if metadata is None else metadata)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1000, -1])
+def test_truncated_weights_are_refused(folder, keep):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    for function in (open_prior, load_prior):
+        with pytest.raises(InputError, match="damaged or incomplete"):
+            function(folder)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, 'its format is "unknown", expected "bayes1bit prior 1"'),
+        ({"format": "pt"}, 'its format is "pt"'),
+        ({"format": "bayes1bit prior 1"}, "damaged or incomplete"),
+        ({"format": "bayes1bit prior 1", "facts": "{"}, "damaged or incomplete"),
+    ],
+)
+def test_foreign_metadata_is_refused(folder, metadata, message):
+    rewrite(folder, metadata=metadata)
+    with pytest.raises(InputError, match=message):
+        load_prior(folder)
+
+
+@pytest.mark.parametrize("name", ["error.sigma", "error.mse"])
+def test_weights_without_their_table_are_refused(folder, name):
+    rewrite(folder, lambda tensors: tensors.pop(name))
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        open_prior(folder)
+
+
+def test_a_table_that_is_none_is_refused(folder):
+    rewrite(folder, lambda t: t.update({"error.mse": -t["error.mse"]}))
+    with pytest.raises(InputError, match="positive and finite"):
+        open_prior(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.pop("network.unet.conv_in.bias"),
+        lambda t: t.update({"network.unet.conv_in.extra": torch.zeros(3)}),
+        lambda t: t.update({"network.unet.conv_in.bias": torch.zeros(1).half()}),
+    ],
+)
+def test_weights_of_another_network_are_refused(folder, change):
+    rewrite(folder, change)
+    with pytest.raises(InputError, match=r"do not fit the network of its recipe\.toml"):
+        load_prior(folder)
+
+
+def test_weights_of_another_recipe_are_refused(folder):
+    (folder / "recipe.toml").write_text(RECIPE.replace("[32, 32]", "[32, 64]"))
+    with pytest.raises(InputError, match=r"do not fit the network of its recipe\.toml"):
+        load_prior(folder)
+
+
+class Attack:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("saver", ["pickle", "torch"])
+def test_nothing_is_unpickled(folder, tmp_path, saver):
+    proof, path = tmp_path / "executed", folder / "weights.safetensors"
+    if saver == "pickle":
+        path.write_bytes(pickle.dumps(Attack(proof)))
+    else:
+        torch.save(Attack(proof), path)
+    for function in (open_prior, load_prior):
+        with pytest.raises(InputError, match="damaged or incomplete"):
+            function(folder)
+    assert not proof.exists()
+    # the attack itself works
+    pickle.loads(pickle.dumps(Attack(proof)))
+    assert proof.exists()
+
+
+def test_reduced_precision_is_close_to_full(folder):
+    torch.manual_seed(0)
+    x = torch.randn(8, 1, 8, 8)
+    full, reduced = (load_prior(folder, precision=p) for p in ("float32", "bfloat16"))
+    for sigma in (0.02, 1.0, 30.0):
+        exact, answer = full.denoise(x, sigma), reduced.denoise(x, sigma)
+        assert answer.dtype == torch.float32
+        difference = (answer - exact).square().mean().sqrt().item()
+        # bfloat16 keeps 8 bits: a few of them, 2%, of what the network adds, whose size is that of
+        # its output, near one, times sigma or sigma_data
+        print(difference, min(sigma, 0.5))
+        assert 0 < difference < 0.02 * min(sigma, 0.5)
+
+
+@pytest.mark.parametrize("precision", ["float16", "double", ""])
+def test_unknown_precision_is_refused(folder, precision):
+    with pytest.raises(InputError, match="use one of float32, bfloat16"):
+        load_prior(folder, precision=precision)
+
+
+def test_loading_leaves_the_global_generator_alone(folder):
+    state = torch.random.get_rng_state()
+    load_prior(folder)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_interrupted_saving_leaves_the_old_weights(folder, denoiser, monkeypatch):
+    import safetensors.torch
+
+    before = (folder / "weights.safetensors").read_bytes()
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_prior(folder, denoiser, ERROR, FACTS)
+    assert (folder / "weights.safetensors").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["recipe.toml", "weights.safetensors"]
