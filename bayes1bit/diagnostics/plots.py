@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Blue and orange differ for every kind of colour vision, and dark from light in grey print.
 ABOVE, BELOW = "#0b3c7d", "#f0a02c"
 
+VISIBLE = 0.02
+"""Least distance, as a share of the data range, at which the truth counts as visibly missed."""
+
 
 def plot_posterior(
     posterior: Posterior,
@@ -40,7 +43,9 @@ def plot_posterior(
 
     Signals of shape (H, W), (1, H, W) and (3, H, W) are drawn as pictures, those of shape (L,) and
     (1, L) as lines with a band. For colour pictures the spread is the root mean square over the
-    channels, and misses are those of the brightness, the mean of the channels.
+    channels, and misses are those of the brightness, the mean of the channels. Misses by less than
+    2% of the data range are not drawn: no eye sees them, and a constant background would be full
+    of them. :func:`~bayes1bit.diagnostics.metrics.coverage` counts every one.
 
     Args:
         posterior: The posterior.
@@ -145,7 +150,7 @@ def _draw_pictures(
         if truth.dim() == 3 and truth.shape[0] == 3:
             brightness = Posterior(posterior.samples.mean(1), weights=posterior.weights)
             grey, labels = truth.mean(0), ("truth brighter", "truth darker")
-        above, below = _misses(brightness, grey, prob)
+        above, below = _misses(brightness, grey, prob, limits)
         missed = (above | below).double().mean()
         row.add_misses(
             above.reshape(above.shape[-2:]),
@@ -181,7 +186,7 @@ def _draw_lines(
         left.plot(index, _line(value), styles[i % 3], color="0.4", linewidth=1.0, label=name)
     title = "mean" + _decibels(posterior.mean, truth, limits)
     if truth is not None:
-        above, below = _misses(posterior, truth, prob)
+        above, below = _misses(posterior, truth, prob, limits)
         for axes in (left, right):
             axes.plot(index, _line(truth), color="black", linewidth=0.8, label="truth")
         _mark(left, above.reshape(-1), 0.98, ABOVE, f"truth above, {int(above.sum())}")
@@ -217,11 +222,14 @@ def _mark(axes: "Axes", where: Tensor, height: float, colour: str, label: str) -
         )
 
 
-def _misses(posterior: Posterior, truth: Tensor, prob: float) -> tuple[Tensor, Tensor]:
-    """Where the truth lies above, and where below, the central interval."""
+def _misses(
+    posterior: Posterior, truth: Tensor, prob: float, limits: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Where the truth lies visibly above, and where below, the central interval."""
     lower, upper = posterior.interval(prob)
     truth = truth.to(lower)
-    return truth > upper, truth < lower
+    tolerance = VISIBLE * (limits[1] - limits[0])
+    return truth > upper + tolerance, truth < lower - tolerance
 
 
 def _decibels(estimate: Tensor, truth: Tensor | None, limits: tuple[float, float]) -> str:

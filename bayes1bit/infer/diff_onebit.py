@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from bayes1bit.diffusion import karras_levels
+from bayes1bit.diffusion import DiffusionPrior, karras_levels
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.steps import DataStep, GradientStep
@@ -36,7 +36,10 @@ class DiffOneBit(Algorithm):
     Args:
         model: A Pyro model with one diffusion site.
         num_samples: Number of runs from independent noise, processed in one batch.
-        num_levels: Noise levels, in Karras spacing between the prior's largest and smallest.
+        num_levels: Noise levels, in Karras spacing down to the prior's smallest.
+        sigma_max: First level. By default the typical distance of a signal from the prior's mean,
+            ``sqrt(n * prior.error(prior.sigma_max))``: at higher levels signals cannot be told
+            apart. Without an error table it is the prior's largest level.
         lambda_: Weight of the prior, the lambda of the paper: the data step may move a denoised
             signal by about ``sigma / sqrt(lambda)``.
         zeta: Share of fresh noise from one level to the next, between 0 (none) and 1.
@@ -57,6 +60,7 @@ class DiffOneBit(Algorithm):
         num_samples: int = 16,
         *,
         num_levels: int = 50,
+        sigma_max: float | None = None,
         lambda_: float = 0.1,
         zeta: float = 1.0,
         data_step: DataStep | None = None,
@@ -66,11 +70,14 @@ class DiffOneBit(Algorithm):
         super().__init__(model, num_samples, site=site, progress=progress)
         if num_levels < 2:
             raise InputError(f"num_levels must be at least 2, got {num_levels}")
+        if sigma_max is not None and not sigma_max > 0:
+            raise InputError(f"sigma_max must be positive, got {sigma_max}")
         if not lambda_ > 0:
             raise InputError(f"lambda_ must be positive, got {lambda_}")
         if not 0 <= zeta <= 1:
             raise InputError(f"zeta must lie between 0 and 1, got {zeta}")
-        self.num_levels, self.lambda_, self.zeta = num_levels, lambda_, zeta
+        self.num_levels, self.sigma_max = num_levels, sigma_max
+        self.lambda_, self.zeta = lambda_, zeta
         self.data_step = data_step or GradientStep()
 
     @torch.no_grad()
@@ -78,7 +85,8 @@ class DiffOneBit(Algorithm):
         """Run all starts down the levels at once."""
         self.data_step.prepare(target)
         prior = target.prior
-        levels = karras_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
+        first = self.sigma_max or _first_level(prior)
+        levels = karras_levels(first, prior.sigma_min, self.num_levels).tolist()
         shape = (self.num_samples, *prior.event_shape)
         x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
         pairs = zip(levels, [*levels[1:], 0.0], strict=True)
@@ -89,3 +97,11 @@ class DiffOneBit(Algorithm):
             noise = noise + self.zeta**0.5 * torch.randn_like(x)
             x = x0 + sigma_next * noise
         return Draws(x)
+
+
+def _first_level(prior: DiffusionPrior) -> float:
+    """Typical distance of a signal from the prior's mean, where that is known."""
+    if not prior.has_error:
+        return prior.sigma_max
+    distance = (prior.event_shape.numel() * float(prior.error(prior.sigma_max))) ** 0.5
+    return min(distance, prior.sigma_max)

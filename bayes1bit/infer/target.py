@@ -188,7 +188,6 @@ class Target:
         Returns:
             Draws of each observed site, shape (particles, *shape of the site).
         """
-
         # one particle at a time: samplers draw into fresh tensors in place, which vmap refuses
         self._check(x, latents)
         draws: dict[str, list[Tensor]] = {name: [] for name in self.observed}

@@ -72,16 +72,7 @@ def read_pictures(path: str | Path, split: str) -> np.ndarray:
             raise InputError(f"{path} holds no {IDX_NAMES[split]} or {IDX_NAMES[split]}.gz")
         path = found[0]
     try:
-        if path.suffix in (".npz", ".npy"):
-            # what it is, archive or array, is decided by its content
-            pictures = np.load(path, allow_pickle=False)
-            if not isinstance(pictures, np.ndarray):
-                with pictures as archive:
-                    if split not in archive:
-                        raise InputError(f'{path} has no array "{split}"')
-                    pictures = archive[split]
-        else:
-            pictures = _read_idx(path)
+        pictures = _read_numpy(path, split) if path.suffix in (".npz", ".npy") else _read_idx(path)
     except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
@@ -109,6 +100,19 @@ def to_event_shape(pictures: np.ndarray, settings: DataSettings) -> Tensor:
             f"the recipe's event_shape is {tuple(settings.event_shape)}"
         )
     return stored
+
+
+def _read_numpy(path: Path, split: str) -> np.ndarray:
+    # whether it is an archive or an array is decided by its content
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
+            if split not in archive:
+                raise InputError(f'{path} has no array "{split}"')
+            pictures: np.ndarray = archive[split]
+            return pictures
 
 
 def _read_idx(path: Path) -> np.ndarray:
