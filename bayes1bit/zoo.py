@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 FORMAT = "bayes1bit prior 1"
+"""Name of the one entry of the weights' metadata, which holds the facts as JSON."""
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -77,12 +78,12 @@ def open_prior(name: str | Path) -> PriorFolder:
     try:
         with safe_open(path / WEIGHTS, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if FORMAT not in metadata:
                 raise InputError(
-                    f"{path / WEIGHTS} is not a prior of this package: its format is "
-                    f'"{metadata.get("format", "unknown")}", expected "{FORMAT}"'
+                    f"{path / WEIGHTS} is not a prior of this package and version: its metadata "
+                    f'have no entry "{FORMAT}"'
                 )
-            facts = json.loads(metadata["facts"])
+            facts = json.loads(metadata[FORMAT])
             error = ErrorTable(file.get_tensor("error.sigma"), file.get_tensor("error.mse"))
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error_:
         raise InputError(f"{path / WEIGHTS} is damaged or incomplete: {error_}") from error_
@@ -159,7 +160,7 @@ def save_prior(
     }
     tensors["error.sigma"], tensors["error.mse"] = error.sigma, error.error
     with complete_or_absent(path / WEIGHTS) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "facts": json.dumps(facts)})
+        save_file(tensors, temporary, {FORMAT: json.dumps(facts)})
 
 
 def _find(name: str | Path) -> Path:

@@ -41,7 +41,7 @@ def test_every_kind_of_signal_is_drawn(event, known):
     assert rendered(figure).startswith(b"\x89PNG")
     titles = [axes.get_title() for axes in figure.axes]
     assert any(title.startswith("mean") for title in titles)
-    assert any("outside 90%" in title for title in titles) is known
+    assert any("visibly outside 90%" in title for title in titles) is known
 
 
 def test_picture_panels_in_order_and_of_one_size():
@@ -52,7 +52,15 @@ def test_picture_panels_in_order_and_of_one_size():
         extra={"rival": torch.ones(1, 8, 8)},
     )
     titles = [axes.get_title().replace(":", ",").split(",")[0] for axes in figure.axes]
-    expected = ["truth", "rival", "mean", "standard deviation", "sample", "sample", "outside 90%"]
+    expected = [
+        "truth",
+        "rival",
+        "mean",
+        "standard deviation",
+        "sample",
+        "sample",
+        "visibly outside 90%",
+    ]
     assert [title for title in titles if title] == expected
     sizes = {tuple(round(s, 6) for s in axes.get_position().size) for axes in figure.axes}
     assert len(sizes) == 1
@@ -94,8 +102,8 @@ def test_pictures_use_the_stated_range():
 def test_misses_are_marked_where_they_are():
     samples = torch.linspace(-1, 1, 21)[:, None, None].expand(21, 2, 3)
     truth = torch.tensor([[0.0, 5.0, 0.0], [-5.0, 0.0, 0.0]])
-    axes = panels(plot_posterior(Posterior(samples), truth))["outside 90%"]
-    assert axes.get_title() == "outside 90%: 33.3%"
+    axes = panels(plot_posterior(Posterior(samples), truth))["visibly outside 90%"]
+    assert axes.get_title() == "visibly outside 90%: 33.3%"
     image = axes.images[0]
     shown = image.cmap(image.norm(image.get_array()))[..., :3]
     assert tuple(shown[0, 1]) == pytest.approx(to_rgb(ABOVE))
@@ -121,7 +129,7 @@ def test_colour_pictures_show_misses_of_brightness_and_joint_spread():
     truth[0, 0, 0], truth[1, 0, 0], truth[1, 0, 1] = 1.0, -1.0, 0.5
     drawn = panels(plot_posterior(Posterior(samples), truth))
     # The first pixel's brightness is 0 and inside although two channels are outside.
-    assert drawn["outside 90%"].images[0].get_array().tolist() == [[0, 1]]
+    assert drawn["visibly outside 90%"].images[0].get_array().tolist() == [[0, 1]]
     spread = drawn["standard deviation"].images[0].get_array()
     red = float(samples[:, 0, 0, 0].std())
     assert spread[0].tolist() == [pytest.approx(red / 3**0.5), 0.0]

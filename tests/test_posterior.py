@@ -534,4 +534,4 @@ def test_plot_passes_its_options_on():
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[0] == "truth"
     assert sum(title.startswith("sample") for title in titles) == 2
-    assert titles[-1].startswith("outside 50%")
+    assert titles[-1].startswith("visibly outside 50%")

@@ -38,11 +38,11 @@ SHIPPED = Path(__file__).parent.parent / "priors"
 TABLE = {
     "data": {"event_shape": [1, 8, 8], "held_out": 40},
     "network": {"patch": 2, "widths": [32, 32], "attention": [False, False]},
-    "noise": {"sigma_data": 0.7, "sigma_min": 0.05, "sigma_max": 20.0},
+    "noise": {"sigma_data": 1.0, "sigma_min": 0.05, "sigma_max": 20.0},
     "training": {
-        "pictures": 16 * 30,
+        "pictures": 16 * 40,
         "batch_size": 16,
-        "learning_rate": 2e-3,
+        "learning_rate": 5e-3,
         "warmup_steps": 4,
         "ema_decay": 0.9,
         "precision": "float32",
@@ -139,7 +139,7 @@ def test_recipe_from_file_has_every_entry_and_the_defaults(tmp_path):
             expected = tuple(value) if isinstance(value, list) else value
             assert getattr(getattr(loaded, name), key) == expected
     assert (loaded.data.low, loaded.data.high, loaded.training.seed) == (-1.0, 1.0, 0)
-    assert loaded.training.steps == 30
+    assert loaded.training.steps == 40
 
 
 def test_number_of_steps_rounds_up():
@@ -473,15 +473,14 @@ def test_training_reduces_the_loss(trained):
     after = load_prior(trained).denoiser
     with torch.no_grad():
         losses = [edm_loss(d, x, sigma, eps).item() for d in (fresh, after)]
-    print(losses)
-    # a network that answers zero has loss 1 where sigma_data is right
-    assert losses[0] > 0.9
-    assert losses[1] < 0.7 * losses[0]
+    # a network that answers zero has loss 1; 40 steps reach 0.7 from the 1.4 of a fresh one
+    assert losses[0] > 1
+    assert losses[1] < 0.8
 
 
 def test_log_has_a_line_for_every_interval(trained):
     rows = log_rows(trained)
-    assert [int(row["step"]) for row in rows] == [5, 10, 15, 20, 25, 30]
+    assert [int(row["step"]) for row in rows] == list(range(5, 41, 5))
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -499,7 +498,7 @@ def test_interrupted_run_ends_with_the_same_weights(trained, data_path, tmp_path
     monkeypatch.undo()
     torch.manual_seed(123)
     run(tmp_path, data_path, out, progress=False)
-    assert [int(row["step"]) for row in log_rows(out)] == [5, 10, 15, 20, 25, 30]
+    assert [int(row["step"]) for row in log_rows(out)] == list(range(5, 41, 5))
     for name in ("checkpoint.safetensors", "weights.safetensors"):
         ours, theirs = load_file(out / name), load_file(trained / name)
         assert ours.keys() == theirs.keys()
@@ -518,13 +517,20 @@ def test_run_interrupted_before_its_first_checkpoint_starts_afresh(tmp_path, mon
 
 
 def test_finished_run_is_only_written_again(trained, data_path, capsys):
-    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    def contents():
+        # safetensors writes its header in no fixed order, matplotlib the time into a picture
+        files = {path.name: path.read_bytes() for path in trained.iterdir()}
+        tensors = load_file(trained / "weights.safetensors")
+        del files["weights.safetensors"], files["samples.png"]
+        return files, open_prior(trained).facts, tensors
+
+    files, facts, tensors = contents()
     # a prior's folder holds its own recipe
     run(trained, data_path, trained, progress=True)
-    after = {path.name: path.read_bytes() for path in trained.iterdir()}
-    for name in before.keys() - {"samples.png"}:
-        assert before[name] == after[name], name
-    assert before.keys() == after.keys()
+    files_again, facts_again, tensors_again = contents()
+    assert files == files_again
+    assert facts == facts_again
+    assert all(torch.equal(tensor, tensors_again[name]) for name, tensor in tensors.items())
     assert "training" in capsys.readouterr().err
 
 
@@ -653,7 +659,7 @@ def test_shipped_weights_are_the_averaged_ones_in_half_precision(trained):
     for name, weight in load_prior(trained).denoiser.state_dict().items():
         assert torch.equal(weight, average[f"average.{name}"].half().float())
     facts = open_prior(trained).facts
-    assert facts["pictures"] == 480
+    assert facts["pictures"] == 640
     assert facts["held_out"] == 40
     assert facts["torch"] == torch.__version__
     assert facts["parameters"] == sum(
@@ -674,7 +680,7 @@ def test_error_is_that_of_the_shipped_denoiser_on_held_out_pictures(trained):
     assert sigma.max().item() == pytest.approx(20)
     torch.testing.assert_close(prior.error(sigma), error)
     # the measurement draws its noise with a seed of its own, so that it can be repeated
-    again = ErrorTable.measure(prior.denoise, pictures.scale(pictures.held_out), sigma)
+    again = ErrorTable.measure(prior.denoise, pictures.scale(pictures.held_out), sigma, seed=0)
     torch.testing.assert_close(again.error, error, rtol=1e-4, atol=0)
 
 
@@ -688,7 +694,7 @@ def test_card_states_measured_facts(trained):
         "Free.",
         "1x8x8, values in [-1, 1]",
         f"{folder.facts['parameters']:,} parameters",
-        "480 pictures",
+        "640 pictures",
         "batches of 16",
         "on 40 pictures",
         f"| 0.5 | {prior.error(0.5).item():.5f} |",

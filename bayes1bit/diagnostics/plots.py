@@ -155,7 +155,7 @@ def _draw_pictures(
         row.add_misses(
             above.reshape(above.shape[-2:]),
             below.reshape(below.shape[-2:]),
-            f"outside {100 * prob:.3g}%: {100 * missed:.1f}%",
+            f"visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%",
             dict(zip(labels, (ABOVE, BELOW), strict=True)),
         )
     return row.figure()
@@ -192,7 +192,7 @@ def _draw_lines(
         _mark(left, above.reshape(-1), 0.98, ABOVE, f"truth above, {int(above.sum())}")
         _mark(left, below.reshape(-1), 0.02, BELOW, f"truth below, {int(below.sum())}")
         missed = (above | below).double().mean()
-        title += f", outside {100 * prob:.3g}%: {100 * missed:.1f}%"
+        title += f", visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%"
     left.set_title(title, fontsize=9)
     right.set_title(
         f"{len(samples)} samples" + ("" if truth is None else " and truth"), fontsize=9

@@ -128,7 +128,7 @@ class ErrorTable:
         sigma: Tensor,
         *,
         batch_size: int = 128,
-        seed: int = 0,
+        seed: int = 2718,
         progress: bool = False,
     ) -> "ErrorTable":
         """Measure the error of a denoiser on clean signals that it was not trained on.
@@ -138,7 +138,8 @@ class ErrorTable:
             clean: Held-out signals, shape (count, *event).
             sigma: Levels to measure, shape (levels,).
             batch_size: Signals per call.
-            seed: Seed of the noise; every level sees the same draws, which keeps the table smooth.
+            seed: Seed of the noise, which must not be that of the signals. Every level sees the
+                same draws, which keeps the table smooth.
             progress: Whether to show a progress bar.
 
         Returns:

@@ -260,7 +260,7 @@ class GaussianMixturePrior(DiffusionPrior):
             - \Big\lVert \sum_k r_k \mu_k \Big\rVert^2\right).
         """
         means, n = self.mixture.centred, self.mixture.means.shape[1]
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(2718)
         weights = self.weights.cpu()
         index = torch.multinomial(weights, num_draws, replacement=True, generator=generator)
         draws = [torch.randn(num_draws, n, generator=generator).to(means) for _ in range(2)]

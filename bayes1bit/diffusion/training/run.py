@@ -64,7 +64,7 @@ def run(
     denoiser.autocast = None
     clean = pictures.scale(pictures.held_out).to(device)
     sigma = geometric_levels(recipe.noise.sigma_max, recipe.noise.sigma_min, LEVELS)
-    error = ErrorTable.measure(denoiser, clean, sigma, progress=progress)
+    error = ErrorTable.measure(denoiser, clean, sigma, seed=0, progress=progress)
     facts: dict[str, Any] = {
         "parameters": parameter_count(denoiser),
         "pictures": recipe.training.steps * recipe.training.batch_size,
