@@ -1,11 +1,12 @@
 """Speed and memory of the parts, as ratios measured in one run: ``bayes1bit bench speed``."""
 
-import resource
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -17,12 +18,17 @@ from bayes1bit.infer import Target
 from bayes1bit.observation import OneBit
 from bayes1bit.operators import Dense, Gaussian, Hadamard
 
-REPEATS = 15
+ROUNDS = 15
+BLOCK = 0.02
+"""Seconds that a block of calls lasts at least; its first calls fill the caches for the others."""
 LARGE = ((3, 256, 256), 12_288)
 
 
 def compare(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float, float]:
-    """Median seconds of two functions, timed in turn so that drift of the machine cancels.
+    """Median seconds per call of two functions, in blocks that take turns.
+
+    Taking turns cancels the drift of the machine; blocks let each function find its own data in
+    the caches, as it does where it is used.
 
     Args:
         first: A function without arguments.
@@ -31,16 +37,21 @@ def compare(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float,
     Returns:
         Median seconds of each.
     """
+    functions = (first, second)
+    calls = [max(1, round(BLOCK / min(_seconds(f, 1) for _ in range(3)))) for f in functions]
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(REPEATS + 2):
-        for function, record in zip((first, second), times, strict=True):
-            started = time.perf_counter()
-            function()
-            # the first two rounds fill caches
-            if repeat >= 2:
-                record.append(time.perf_counter() - started)
-    first_median, second_median = (sorted(record)[len(record) // 2] for record in times)
+    for _ in range(ROUNDS):
+        for function, count, record in zip(functions, calls, times, strict=True):
+            record.append(_seconds(function, count))
+    first_median, second_median = (sorted(record)[ROUNDS // 2] for record in times)
     return first_median, second_median
+
+
+def _seconds(function: Callable[[], Any], calls: int) -> float:
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - started) / calls
 
 
 def operator_speed(n: int = 16_384, m: int = 2_048) -> list[dict[str, Any]]:
@@ -94,13 +105,21 @@ def _measure_memory() -> None:
     small = Hadamard((64,), 8, seed=0)
     small.T(small(torch.randn(64)))
     x = torch.randn(shape)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux forgets the peak so far, which importing torch has set higher than what is in use
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_megabytes()
     started = time.perf_counter()
     operator = Hadamard(shape, m, seed=0)
     operator.T(operator(x))
     seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) / 1024, seconds)
+    print(_peak_megabytes() - before, seconds)
+
+
+def _peak_megabytes() -> float:
+    """Peak resident memory of this process, as Linux reports it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes) / 1024
 
 
 def target_overhead(n: int = 4_096, m: int = 1_024, particles: int = 64) -> list[dict[str, Any]]:

@@ -31,15 +31,16 @@ if TYPE_CHECKING:
 class OneBitForm:
     """One-bit measurements of ``t = A x`` in the form ``y = sign(t - threshold + scale * noise)``.
 
-    All tensors have shape (m,). Gains and offsets of the model are absorbed: a model with
-    ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has threshold ``(t - b) / g`` and scale
-    ``s / |g|``, with the signs of ``y`` turned where g is negative.
+    All tensors have shape (m,); ``flip`` is 0.0 where no bit can be flipped. Gains and offsets of
+    the model are absorbed: a model with ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has
+    threshold ``(t - b) / g`` and scale ``s / |g|``, with the signs of ``y`` turned where g is
+    negative.
     """
 
     y: Tensor
     threshold: Tensor
     scale: Tensor
-    flip: Tensor
+    flip: Tensor | float
     link: Link
 
     def log_likelihood(self, t: Tensor) -> Tensor:
@@ -129,7 +130,8 @@ def one_bit_form(
         y=(y * gain.sign()).to(outputs[0]),
         threshold=((threshold - offset) / gain).to(outputs[0]),
         scale=(scale / gain.abs()).to(outputs[0]),
-        flip=flip.to(outputs[0]),
+        # a plain zero spares the mixture with flipped bits
+        flip=flip.to(outputs[0]) if bool(flip.any()) else 0.0,
         link=link,
     )
 
