@@ -12,6 +12,9 @@ from bayes1bit.networks.unet import parameter_count
 from bayes1bit.pictures import write_picture
 from bayes1bit.zoo import save_prior
 
+# the tensors of tests are so small that threads cost more than they give
+torch.set_num_threads(1)
+
 TINY_RECIPE = """\
 [data]
 event_shape = [1, 8, 8]
