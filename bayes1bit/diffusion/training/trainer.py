@@ -125,17 +125,22 @@ def train(
                 seconds = time.perf_counter() - started
                 mean = torch.stack(recent).mean().item()
                 recent.clear()
-                if not math.isfinite(mean):
-                    raise FloatingPointError(
-                        f"the loss is not finite at step {done}: lower training.learning_rate"
-                    )
+                _check_finite(mean, done)
                 bar.set_postfix(loss=f"{mean:.4f}")
                 _log(out / LOG, done, seconds, mean)
             if done % settings.checkpoint_every == 0 or done == settings.steps:
+                _check_finite(loss.item(), done)
                 facts = {"step": done, "seconds": time.perf_counter() - started}
                 save_checkpoint(out / CHECKPOINT, denoiser, average, optimizer, facts)
     average.copy_to(parameters)
     return denoiser.eval().requires_grad_(False), seconds
+
+
+def _check_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is not finite at step {step}: lower training.learning_rate"
+        )
 
 
 def _forget_after(path: Path, step: int) -> None:
