@@ -38,8 +38,9 @@ y = pyro.condition(model, {"x": truth})()
 print(f"{int(y.sum())} ones among {y.numel()} bits")
 
 # 3. The model is the likelihood, too. There is no linear operator here, so algorithms use
-#    gradients, and say so.
-posterior = b1.infer.DiffOneBit(model, num_samples=4, num_levels=40).run(y)
+#    gradients, and say so. Every pixel has bits of its own here, so the prior gets its full
+#    weight, lambda_ = 1; the default of 0.1 suits compressed measurements.
+posterior = b1.infer.DiffOneBit(model, num_samples=4, num_levels=40, lambda_=1.0).run(y)
 print(posterior.attributes["structure"])
 print(posterior.summary())
 
