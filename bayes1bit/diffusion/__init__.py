@@ -1,9 +1,10 @@
 """The diffusion core: denoisers, noise levels, reverse solvers, and priors made of them."""
 
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
+from bayes1bit.diffusion.evaluations import count_evaluations
 from bayes1bit.diffusion.levels import ErrorTable, geometric_levels, karras_levels
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
-from bayes1bit.diffusion.prior import DiffusionPrior, count_evaluations
+from bayes1bit.diffusion.prior import DiffusionPrior
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,

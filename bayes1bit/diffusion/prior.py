@@ -6,10 +6,7 @@ algorithms live on: the posterior mean, the score and the denoising error at eve
 and draws of the clean signal given a noisy one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
@@ -314,29 +311,3 @@ class DiffusionPrior(TorchDistribution):
             f"batch_shape={tuple(self.batch_shape)}, sigma_min={self.sigma_min:g}, "
             f"sigma_max={self.sigma_max:g}, solver={self.solver!r})"
         )
-
-
-@dataclass
-class EvaluationCount:
-    """Number of signals that passed through a denoiser."""
-
-    signals: int = 0
-
-
-@contextmanager
-def count_evaluations(prior: DiffusionPrior) -> Iterator[EvaluationCount]:
-    """Count the signals that the denoiser of ``prior`` is asked for inside the block.
-
-    Yields:
-        A counter whose ``signals`` grows by the batch size with every call.
-    """
-    count = EvaluationCount()
-
-    def add(module: torch.nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        count.signals += len(arguments[0])
-
-    handle = prior.denoiser.register_forward_hook(add)
-    try:
-        yield count
-    finally:
-        handle.remove()
