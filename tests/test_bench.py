@@ -1,6 +1,7 @@
 """Benchmarks: what they compute is right, and interrupted ones go on."""
 
 import math
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -68,6 +69,18 @@ def test_recovery_goes_on_where_it_stopped(problem, tmp_path):
         assert {k: v for k, v in one.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in other.items() if k != "seconds"}
         )
+
+
+def test_runs_of_another_setup_are_not_gone_on_with(problem, tmp_path):
+    path = tmp_path / "recovery.csv"
+    run_recovery(problem, {}, path, progress=False)
+    lines = len(path.read_text().splitlines())
+    for other in (replace(problem, setup="8 samples"), replace(problem, seed=1)):
+        run_recovery(other, {}, path, progress=False)
+        assert len(path.read_text().splitlines()) > lines
+        lines = len(path.read_text().splitlines())
+    run_recovery(problem, {}, path, progress=False)
+    assert len(path.read_text().splitlines()) == lines
 
 
 def test_recovery_refuses_a_foreign_file(problem, tmp_path):

@@ -24,7 +24,7 @@ from bayes1bit.observation import Link
 from bayes1bit.operators import Hadamard
 from bayes1bit.posterior import Posterior
 
-KEY = ("method", "ratio", "noise", "link", "picture")
+KEY = ("setup", "method", "ratio", "noise", "link", "picture")
 SCORES = (
     "PSNR mean",
     "SSIM mean",
@@ -52,6 +52,8 @@ class Problem:
         noise: Noise standard deviation s.
         link: Law of the noise.
         seed: Seed of operators, bits and algorithms.
+        setup: What else tells runs apart (prior, number of samples); only runs of the same setup
+            and seed are gone on with.
     """
 
     prior: DiffusionPrior
@@ -60,6 +62,12 @@ class Problem:
     noise: float = 0.5
     link: Link = "probit"
     seed: int = 0
+    setup: str = ""
+
+    def key(self, method: str, ratio: float, picture: int) -> tuple[str, ...]:
+        """What identifies one run in the file of finished ones."""
+        setup = f"{self.setup} seed {self.seed}".strip()
+        return (setup, method, f"{ratio:g}", f"{self.noise:g}", self.link, str(picture))
 
     def measure(self, picture: int, ratio: float) -> Measurement:
         """Measure one picture; the same bits for every method."""
@@ -96,7 +104,7 @@ def run_recovery(
     cells = list(_cells(problem, methods))
     with tqdm(cells, "recovery", unit="run", disable=not progress) as bar:
         for method, ratio, picture in bar:
-            key = (method, f"{ratio:g}", f"{problem.noise:g}", problem.link, str(picture))
+            key = problem.key(method, ratio, picture)
             if key in done:
                 continue
             scores = _run(problem, methods.get(method), method, ratio, picture)
@@ -105,10 +113,7 @@ def run_recovery(
     rows = []
     for method in [*BASELINES, *methods]:
         for ratio in problem.ratios:
-            keys = [
-                (method, f"{ratio:g}", f"{problem.noise:g}", problem.link, str(i))
-                for i in range(len(problem.pictures))
-            ]
+            keys = [problem.key(method, ratio, i) for i in range(len(problem.pictures))]
             rows.append({"method": method, "n/m": ratio} | _average([done[key] for key in keys]))
     return rows
 

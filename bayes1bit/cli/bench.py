@@ -82,6 +82,7 @@ def recovery(
         noise=0.5 if noise is None else noise,
         link=link,  # type: ignore[arg-type]  # checked where it is used
         seed=seed,
+        setup=f"{folder.name} {precision}, {num_samples} samples",
     )
     algorithms = {
         name: lambda model, name=name: METHODS[name](
