@@ -99,7 +99,7 @@ def load_prior(
         name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder.
         device: Where to put it.
         precision: "float32", or "bfloat16" to run the network's products in bfloat16, which is
-            about twice as fast on CPUs that have it.
+            faster for large batches on CPUs that have it.
 
     Returns:
         The prior, ready to use in a Pyro model.

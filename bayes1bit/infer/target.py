@@ -150,11 +150,11 @@ class Target:
         Returns:
             Log-likelihood, shape (particles,), and gradient, shape of ``x``.
         """
-        self._check(x, latents)
         structure = self.structure
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             if structure is not None and structure.one_bit is not None and len(self.observed) == 1:
+                self._check(x, latents)
                 value = structure.log_likelihood(structure.apply(x)).sum(1)
             else:
                 value = self.log_likelihood(x, latents)
