@@ -50,6 +50,12 @@ class Algorithm(ABC):
 
     paper: ClassVar[str]
     """The publication that the algorithm is from."""
+    assumptions: ClassVar[str]
+    """What it needs of the model, beyond a diffusion prior and a likelihood that Pyro can score."""
+    cost: ClassVar[str]
+    """Denoiser calls per posterior sample at the default settings."""
+    exactness: ClassVar[str]
+    """Whether its output tends to the posterior, and in which limit."""
 
     def __init__(
         self,
@@ -126,6 +132,23 @@ class Algorithm(ABC):
             log_likelihood=target.pointwise_log_likelihood(draws.samples),
             predictive=target.posterior_predictive(draws.samples),
         )
+
+    def check_finite(self, x: Tensor, level: str, advice: str = "take more levels") -> None:
+        """Stop at the level where a run diverges, not at its end.
+
+        Args:
+            x: Signals or weights of the level.
+            level: Where the run is, such as ``"sigma = 3.2"``.
+            advice: What the user can change.
+
+        Raises:
+            FloatingPointError: If an entry of ``x`` is NaN or infinite.
+        """
+        if not x.isfinite().all():
+            raise FloatingPointError(
+                f"{type(self).__name__} diverged at {level}: values are not finite; "
+                f"check the scale of data and noise, or {advice}"
+            )
 
     def track(self, items: Iterable[Item], total: int, unit: str = "level") -> "tqdm[Item]":
         """Iterate with a progress bar, if one is wanted."""

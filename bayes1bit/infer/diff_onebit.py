@@ -53,6 +53,9 @@ class DiffOneBit(Algorithm):
     """
 
     paper = "Chen and Liu, AAAI 2026, arXiv 2511.12471"
+    assumptions = "differentiable likelihood"
+    cost = "50: one per level"
+    exactness = "no: an estimate of the posterior mode from a random start"
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class DiffOneBit(Algorithm):
             noise = (1 - self.zeta) ** 0.5 * (x - x0) / sigma
             noise = noise + self.zeta**0.5 * torch.randn_like(x)
             x = x0 + sigma_next * noise
+            self.check_finite(x, f"sigma = {sigma:.3g}")
         return Draws(x)
 
 
