@@ -9,12 +9,25 @@ Two choices deserve a word. The variance divides by :math:`1 - \sum_i w_i^2`, wh
 estimators", arXiv:2304.07265, 2023) with Weibull's plotting positions :math:`i/(N+1)`: these make
 the interval between two quantiles hold an exchangeable new value with exactly the stated
 probability, where the usual interpolation is too narrow (0.87 in place of 0.90 for 64 draws).
+
+Resampling turns weights into copies. Every scheme here is unbiased, N w_i copies of draw i on
+average, and all read the inverse of the cumulative weights at N points: independent ones
+(multinomial), one in each of N equal strata (stratified), or equidistant ones with one random
+offset (systematic). Residual resampling keeps the whole part of N w_i for sure and draws the rest
+independently. Stratified and residual resampling never add more variance than multinomial; no such
+theorem holds for systematic resampling, although its numbers of copies vary least of all (Douc,
+Cappe and Moulines, "Comparison of resampling schemes for particle filtering", ISPA 2005).
 """
+
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
+
+Scheme = Literal["systematic", "stratified", "residual", "multinomial"]
+"""Names of resampling schemes."""
 
 _BLOCK = 2**21
 """Most sample values that are sorted at once: bounds the memory of a quantile to about 100 MB."""
@@ -162,7 +175,125 @@ def systematic_indices(weights: Tensor, num_samples: int, offset: float | Tensor
     comb = (torch.arange(num_samples, dtype=torch.float64, device=weights.device) + offset) / (
         num_samples
     )
+    return _indices_at(comb, weights)
+
+
+def stratified_indices(weights: Tensor, num_samples: int) -> Tensor:
+    """Indices that stratified resampling keeps (Kitagawa, JCGS 1996).
+
+    Sample i appears N w_i times on average, and less than 2 away from that always.
+
+    Args:
+        weights: Weights that sum to one, shape (len,).
+        num_samples: Number N of indices to return.
+
+    Returns:
+        Indices in increasing order, shape (num_samples,).
+    """
+    offsets = torch.rand(num_samples, dtype=torch.float64, device=weights.device)
+    strata = torch.arange(num_samples, dtype=torch.float64, device=weights.device)
+    return _indices_at((strata + offsets) / num_samples, weights)
+
+
+def multinomial_indices(weights: Tensor, num_samples: int) -> Tensor:
+    """Indices of independent draws (Gordon, Salmond and Smith, IEE Proceedings F 1993).
+
+    Args:
+        weights: Weights that sum to one, shape (len,).
+        num_samples: Number N of indices to return.
+
+    Returns:
+        Indices in increasing order, shape (num_samples,).
+    """
+    points = torch.rand(num_samples, dtype=torch.float64, device=weights.device)
+    return _indices_at(points.sort().values, weights)
+
+
+def residual_indices(weights: Tensor, num_samples: int) -> Tensor:
+    """Indices that residual resampling keeps (Liu and Chen, JASA 1998).
+
+    Sample i appears floor(N w_i) times for sure; the rest is drawn independently, in proportion to
+    what the floors leave over.
+
+    Args:
+        weights: Weights that sum to one, shape (len,).
+        num_samples: Number N of indices to return.
+
+    Returns:
+        Indices in increasing order, shape (num_samples,).
+    """
+    expected = num_samples * weights.to(torch.float64)
+    # Equal weights must keep one copy each although N * (1 / N) may round to just below one.
+    kept = (expected + 1e-9).floor()
+    indices = torch.arange(len(weights), device=weights.device).repeat_interleave(kept.long())
+    missing = num_samples - len(indices)
+    if missing == 0:
+        return indices
+    left = (expected - kept).clamp(min=0.0)
+    drawn = multinomial_indices(left / left.sum(), missing)
+    return torch.cat([indices, drawn]).sort().values
+
+
+def resample(weights: Tensor, num_samples: int, scheme: Scheme = "systematic") -> Tensor:
+    """Indices of samples that stand for a weighted set when weighted equally.
+
+    Randomness is that of torch's global generator.
+
+    Args:
+        weights: Relative weights, shape (len,), finite and non-negative.
+        num_samples: Number N of indices to return.
+        scheme: "systematic", "stratified", "residual" or "multinomial".
+
+    Returns:
+        Indices in increasing order, shape (num_samples,); index i appears N w_i times on average.
+
+    Raises:
+        InputError: If a weight is negative, NaN or infinite, all are zero, ``num_samples`` is
+            less than 1, or the scheme is unknown.
+    """
+    weights = normalize_weights(weights)
+    if num_samples < 1:
+        raise InputError(f"num_samples must be at least 1, got {num_samples}")
+    if scheme == "systematic":
+        offset = torch.rand((), dtype=torch.float64, device=weights.device)
+        return systematic_indices(weights, num_samples, offset)
+    if scheme == "stratified":
+        return stratified_indices(weights, num_samples)
+    if scheme == "residual":
+        return residual_indices(weights, num_samples)
+    if scheme == "multinomial":
+        return multinomial_indices(weights, num_samples)
+    raise InputError(f'unknown scheme "{scheme}"; schemes are {", ".join(get_args(Scheme))}')
+
+
+def merge_copies(samples: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weights that count the copies of one draw as one draw.
+
+    Resampling leaves copies, which say nothing more than the draw they are copies of. The first of
+    equal draws gets the weight of all, the others get none. Statistics stay what they are, but the
+    effective sample size, and with it quantiles and ranks, no longer takes copies for independent
+    draws. It is meant for continuous signals, where equal draws can only be copies.
+
+    Args:
+        samples: Draws, shape (num_samples, *event).
+        weights: Weights that sum to one, shape (num_samples,); None means equal weights.
+
+    Returns:
+        Weights that sum to one, shape (num_samples,), float64.
+    """
+    count = len(samples)
+    if weights is None:
+        weights = torch.full((count,), 1.0 / count, dtype=torch.float64, device=samples.device)
+    _, group = samples.reshape(count, -1).unique(dim=0, return_inverse=True)
+    index = torch.arange(count, device=samples.device)
+    first = torch.full_like(index, count).scatter_reduce(0, group, index, "amin")
+    merged = torch.zeros_like(weights, dtype=torch.float64)
+    return merged.index_add_(0, first[group], weights.to(torch.float64))
+
+
+def _indices_at(points: Tensor, weights: Tensor) -> Tensor:
+    """Inverse of the cumulative weights at increasing points in [0, 1)."""
     cumulative = weights.cumsum(0)
     # Rounding must lead neither past the end nor onto trailing samples of zero weight.
     last = int(weights.nonzero()[-1])
-    return torch.searchsorted(cumulative, comb, right=True).clamp(max=last)
+    return torch.searchsorted(cumulative, points, right=True).clamp(max=last)

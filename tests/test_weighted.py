@@ -1,5 +1,7 @@
 """Statistics of weighted samples against numpy, replication and hand-computed values."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,12 @@ import torch
 from bayes1bit.errors import InputError
 from bayes1bit.weighted import (
     effective_sample_size,
+    merge_copies,
+    multinomial_indices,
     normalize_weights,
+    resample,
+    residual_indices,
+    stratified_indices,
     systematic_indices,
     weighted_mean,
     weighted_quantile,
@@ -152,3 +159,123 @@ def test_systematic_resampling_never_picks_a_zero_weight():
     weights = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4 - 1e-17, 0.0, 0.0], dtype=torch.float64)
     for offset in (0.0, 0.5, 1 - 1e-16):
         assert bool((weights[systematic_indices(weights, 1000, offset)] > 0).all())
+
+
+SCHEMES = ("systematic", "stratified", "residual", "multinomial")
+
+
+@functools.cache
+def repeated_counts(scheme, repeats=3000, size=25):
+    torch.manual_seed(5)
+    return torch.stack(
+        [resample(WEIGHTS, size, scheme).bincount(minlength=40) for _ in range(repeats)]
+    ).double()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_resampling_is_unbiased(scheme):
+    counts = repeated_counts(scheme)
+    assert bool((counts.sum(1) == 25).all())
+    # Five standard errors; a count never varies more than a binomial one does.
+    error = (25 * WEIGHTS * (1 - WEIGHTS) / len(counts)).sqrt()
+    assert bool(((counts.mean(0) - 25 * WEIGHTS).abs() <= 5 * error).all())
+
+
+def test_schemes_differ_in_variance_as_theory_says():
+    # Values in the order of the draws, so that strata hold like values.
+    values = torch.linspace(0, 1, 40, dtype=torch.float64) ** 2
+    variance = {scheme: float((repeated_counts(scheme) @ values / 25).var()) for scheme in SCHEMES}
+    centred = values - WEIGHTS @ values
+    independent = float(WEIGHTS @ centred.square()) / 25
+    # The sample variance of 3000 runs has a relative standard error of 0.026.
+    assert variance["multinomial"] == pytest.approx(independent, rel=0.1)
+    assert variance["residual"] < 0.9 * variance["multinomial"]
+    assert variance["stratified"] < 0.2 * variance["multinomial"]
+    assert variance["systematic"] < 0.2 * variance["multinomial"]
+    # No unbiased count varies less than one between neighbouring whole numbers.
+    of_counts = {scheme: float(repeated_counts(scheme).var(0).sum()) for scheme in SCHEMES}
+    part = 25 * WEIGHTS - (25 * WEIGHTS).floor()
+    assert of_counts["systematic"] == pytest.approx(float((part * (1 - part)).sum()), rel=0.05)
+    assert of_counts["systematic"] < of_counts["stratified"] < of_counts["multinomial"]
+    assert of_counts["residual"] < of_counts["multinomial"]
+
+
+@pytest.mark.parametrize("size", [25, 40, 100])
+def test_residual_resampling_keeps_whole_parts_for_sure(size):
+    torch.manual_seed(6)
+    for _ in range(50):
+        counts = residual_indices(WEIGHTS, size).bincount(minlength=40)
+        assert bool((counts >= (size * WEIGHTS + 1e-9).floor()).all())
+
+
+def test_residual_resampling_of_equal_weights_keeps_each_once():
+    # 49 * (1 / 49) rounds to less than one.
+    for size in (7, 49, 1000):
+        weights = torch.full((size,), 1 / size, dtype=torch.float64)
+        assert torch.equal(residual_indices(weights, size), torch.arange(size))
+
+
+def test_stratified_counts_are_within_two():
+    torch.manual_seed(7)
+    for _ in range(100):
+        counts = stratified_indices(WEIGHTS, 100).bincount(minlength=40)
+        assert bool(((counts - 100 * WEIGHTS).abs() < 2).all())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", [1, 3, 200])
+def test_indices_are_sorted_of_the_size_asked_and_never_of_zero_weight(scheme, size):
+    weights = torch.tensor([0.0, 1.0, 0.0, 2.0, 3.0, 0.0])
+    torch.manual_seed(8)
+    for _ in range(20):
+        indices = resample(weights, size, scheme)
+        assert indices.shape == (size,)
+        assert bool((indices.diff() >= 0).all())
+        assert bool((weights[indices] > 0).all())
+
+
+def test_resampling_follows_torchs_seed():
+    for scheme in SCHEMES:
+        torch.manual_seed(9)
+        first, other = resample(WEIGHTS, 500, scheme), resample(WEIGHTS, 500, scheme)
+        torch.manual_seed(9)
+        assert torch.equal(resample(WEIGHTS, 500, scheme), first)
+        assert not torch.equal(first, other)
+
+
+def test_multinomial_draws_are_independent():
+    torch.manual_seed(10)
+    weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    counts = torch.stack([multinomial_indices(weights, 10).sum() for _ in range(4000)]).double()
+    # Binomial with variance 2.5; relative standard error of the sample variance 0.022.
+    assert float(counts.var()) == pytest.approx(2.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.tensor([1.0, -1.0]), 3), "non-negative"),
+        ((torch.ones(3), 0), "num_samples"),
+        ((torch.ones(3), 3, "bootstrap"), 'unknown scheme "bootstrap"; schemes are systematic'),
+    ],
+)
+def test_bad_resampling_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        resample(*arguments)
+
+
+def test_copies_are_merged_into_their_first():
+    samples = torch.tensor([[3.0, 1.0], [1.0, 1.0], [3.0, 1.0], [1.0, 2.0], [1.0, 1.0]])
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(
+        merge_copies(samples, weights),
+        torch.tensor([0.4, 0.2, 0.0, 0.4, 0.0], dtype=torch.float64),
+    )
+    merged = merge_copies(samples)
+    torch.testing.assert_close(merged, torch.tensor([0.4, 0.4, 0.0, 0.2, 0.0]).double())
+    torch.testing.assert_close(weighted_mean(samples, merged), samples.mean(0))
+
+
+def test_distinct_draws_keep_their_weights():
+    assert torch.equal(merge_copies(SAMPLES, WEIGHTS), WEIGHTS)
+    assert effective_sample_size(merge_copies(SAMPLES)) == pytest.approx(40)

@@ -2,7 +2,12 @@
 
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.evaluations import count_evaluations
-from bayes1bit.diffusion.levels import ErrorTable, geometric_levels, karras_levels
+from bayes1bit.diffusion.levels import (
+    ErrorTable,
+    adapted_levels,
+    geometric_levels,
+    karras_levels,
+)
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.diffusion.prior import DiffusionPrior
 from bayes1bit.diffusion.solvers import (
@@ -28,6 +33,7 @@ __all__ = [
     "ReverseSolver",
     "Tweedie",
     "VarianceCorrected",
+    "adapted_levels",
     "count_evaluations",
     "geometric_levels",
     "karras_levels",

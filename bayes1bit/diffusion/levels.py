@@ -13,6 +13,8 @@ from torch import Tensor
 
 from bayes1bit.errors import InputError
 
+_GRID = 513
+
 
 def _check(sigma_max: float, sigma_min: float, num: int) -> None:
     if not 0 < sigma_min <= sigma_max < float("inf"):
@@ -70,6 +72,59 @@ def geometric_levels(sigma_max: float, sigma_min: float, num: int) -> Tensor:
     _check(sigma_max, sigma_min, num)
     ramp = torch.linspace(0, 1, num, dtype=torch.float64)
     levels: Tensor = sigma_max * (sigma_min / sigma_max) ** ramp
+    return levels
+
+
+def adapted_levels(
+    error: Callable[[float | Tensor], Tensor],
+    sigma_max: float,
+    sigma_min: float,
+    num: int,
+    floor: float = 0.05,
+) -> Tensor:
+    r"""Levels that lie where the prior is least normal, without the final zero.
+
+    At noise level :math:`\sigma` a normal prior of variance v has the denoising error
+    :math:`r^2 = v \sigma^2 / (v + \sigma^2)`. So the measured error of any prior defines the
+    variance that a normal prior of the same error would have,
+
+    .. math:: v(\sigma) = \frac{r^2(\sigma)\, \sigma^2}{\sigma^2 - r^2(\sigma)}.
+
+    Where it is constant a reverse step is exact, however long. Where it changes with
+    :math:`\sigma`, the denoiser is deciding between alternatives, and steps must be short. The
+    levels are equidistant in :math:`\log v(\sigma) + f \log\sigma`, with a small f that keeps
+    some of them everywhere.
+
+    Args:
+        error: Mean squared denoising error per dimension, such as ``prior.error``.
+        sigma_max: First level.
+        sigma_min: Last level.
+        num: Number of levels; a single level is ``sigma_max``.
+        floor: The f above.
+
+    Returns:
+        Levels from high to low, shape (num,), float64.
+
+    Raises:
+        InputError: If the range is empty, ``num`` is less than 1 or ``floor`` is not positive.
+    """
+    _check(sigma_max, sigma_min, num)
+    if not floor > 0:
+        raise InputError(f"floor must be positive, got {floor}")
+    grid = geometric_levels(sigma_max, sigma_min, _GRID).flip(0)
+    squared, measured = grid.square(), error(grid).double().cpu()
+    # a denoiser is never worse than its input, but a measured error may be by rounding
+    variance = measured * squared / (squared - measured).clamp(min=1e-6 * squared)
+    # the variance of a true prior grows with sigma; noise of a measured table must not count
+    time = variance.cummax(0).values.log() + floor * grid.log()
+    ramp = torch.linspace(0, 1, num, dtype=torch.float64)
+    query = time[-1] + ramp * (time[0] - time[-1])
+    right = torch.searchsorted(time, query).clamp(1, _GRID - 1)
+    left = right - 1
+    fraction = ((query - time[left]) / (time[right] - time[left])).clamp(0, 1)
+    logs = grid.log()
+    levels: Tensor = (logs[left] + fraction * (logs[right] - logs[left])).exp()
+    levels[0], levels[-1] = sigma_max, sigma_min if num > 1 else sigma_max
     return levels
 
 

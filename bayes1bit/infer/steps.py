@@ -6,7 +6,8 @@ Both solve the half-quadratic subproblem
 
     \arg\min_z\; -\log p(y \mid z) + \frac{\lVert z - x \rVert^2}{2 \rho^2}
 
-one by gradient descent on any likelihood, the other exactly where the likelihood allows it.
+one by gradient descent on any likelihood, the other exactly where the likelihood allows it. Steps
+that draw z at random in place of the best one are in :mod:`bayes1bit.infer.data_steps`.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from bayes1bit.infer.target import Target
 
 
 class DataStep(ABC):
-    """Base class of data steps."""
+    """Base class of data steps, which find or draw a z near x that agrees with the data."""
 
     @abstractmethod
     def prepare(self, target: Target) -> None:
@@ -32,7 +33,7 @@ class DataStep(ABC):
 
     @abstractmethod
     def __call__(self, target: Target, x: Tensor, rho: float) -> Tensor:
-        """Solve the subproblem.
+        """Solve the subproblem, or draw from exp(-objective).
 
         Args:
             target: The likelihood.

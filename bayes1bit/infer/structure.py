@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bayes1bit.infer.one_bit_form import OneBitForm
 from bayes1bit.infer.sites import Site, innermost, is_plain, link_argument, pointwise_log_prob
 from bayes1bit.observation import Link, OneBit
 from bayes1bit.operators import LinearOperator, record_operators, replace_output
@@ -26,29 +27,7 @@ from bayes1bit.operators import LinearOperator, record_operators, replace_output
 if TYPE_CHECKING:
     from bayes1bit.infer.target import Target
 
-
-@dataclass(frozen=True)
-class OneBitForm:
-    """One-bit measurements of ``t = A x`` in the form ``y = sign(t - threshold + scale * noise)``.
-
-    All tensors have shape (m,); ``flip`` is 0.0 where no bit can be flipped. Gains and offsets of
-    the model are absorbed: a model with ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has
-    threshold ``(t - b) / g`` and scale ``s / |g|``, with the signs of ``y`` turned where g is
-    negative.
-    """
-
-    y: Tensor
-    threshold: Tensor
-    scale: Tensor
-    flip: Tensor | float
-    link: Link
-
-    def log_likelihood(self, t: Tensor) -> Tensor:
-        """Log-likelihood of each measurement given ``t`` of shape (particles, m)."""
-        observation = OneBit(
-            t, self.scale, self.threshold, link=self.link, flip=self.flip, validate_args=False
-        )
-        return observation.log_prob(self.y)
+__all__ = ["OneBitForm", "Structure", "find_structure", "one_bit_form"]
 
 
 @dataclass(frozen=True)

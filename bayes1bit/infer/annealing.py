@@ -1,0 +1,188 @@
+r"""Paths from the prior to the posterior, and moves that leave every point of them invariant.
+
+An annealed sampler walks through targets :math:`\pi_u(x) \propto p(x)\, L_u(x)`, from
+:math:`u = \infty`, where the data say nothing, to :math:`u = 0`, where :math:`L_0(x) = p(y|x)`.
+It needs :math:`L_u`, and a noisy copy z of the signal such that drawing z given x and the data,
+and x given z by reverse diffusion, leaves :math:`\pi_u` as it is.
+
+For one-bit data both come from one identity. The noise of the measurement is normal,
+:math:`w = A x - \tau + N(0, V)`, :math:`y = \operatorname{sign}(w)`, with the variance
+:math:`V = s^2 + u` on the path. Part of that noise may be thought of as noise of the signal,
+measured without error:
+
+.. math::
+
+    A x + N(0, V) = A (x + \rho\,\varepsilon) + N(0,\, V I - \rho^2 A A^T), \qquad
+    \rho^2 \lambda_{max}(A A^T) \le V.
+
+So :math:`z = x + \rho\,\varepsilon` is a noisy copy that stands between x and the data, at no
+change of the model: given z, the signal does not depend on w. One sweep is
+
+.. math::
+
+    w &\sim N(A x - \tau, V) \text{ with the sign of } y \\
+    z &= h + \rho^2 A^T V^{-1} (w + \tau - A h - e), \qquad h \sim N(x, \rho^2 I),\;
+        e \sim N(0, V - \rho^2 A A^T) \\
+    x &\sim p(x \mid z = x + \rho\,\varepsilon)
+
+and each line is an exact draw, for any matrix A. At :math:`u = 0` the posterior itself is left
+invariant, at the coupling :math:`\rho = s / \lVert A \rVert` and not in the limit of a vanishing
+one. Usual split Gibbs samplers put the coupling's variance on top of the noise instead.
+
+Any other likelihood is tempered, :math:`L_u = p(y|x)^{1/(1+u)}`, with a coupling that is small
+against its curvature; there the copy is drawn by Langevin steps, and the coupling adds its bias.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from bayes1bit.infer.gibbs_step import gram_matrix
+from bayes1bit.infer.langevin_step import LangevinStep, largest_curvature
+from bayes1bit.infer.moments import typical_distance
+from bayes1bit.infer.one_bit_form import OneBitForm
+from bayes1bit.infer.structure import Structure
+from bayes1bit.infer.target import Target
+
+
+class Path(ABC):
+    """A path of likelihoods with the moves that belong to it."""
+
+    unit: float
+    """The u at which the data have lost half of their weight."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """What :meth:`log_likelihood` needs of signals (particles, *event), computed once."""
+
+    @abstractmethod
+    def log_likelihood(self, features: Tensor, u: float) -> Tensor:
+        """The softened log-likelihood ``log L_u``, shape (particles,); u may be infinite."""
+
+    @abstractmethod
+    def coupling(self, u: float) -> float:
+        """Noise level rho of the copy at u."""
+
+    @abstractmethod
+    def noisy_copy(self, x: Tensor, u: float) -> Tensor:
+        """Draw the copy z of signals (particles, *event) at level ``coupling(u)``."""
+
+
+class NoiseSplitting(Path):
+    """The path of one-bit data: u is a variance added to that of the measurement noise.
+
+    Args:
+        structure: One-bit structure of the target.
+        form: Its normal form.
+    """
+
+    def __init__(self, structure: Structure, form: OneBitForm) -> None:
+        self.structure, self.form = structure, form
+        self.noise = float(form.smallest_noise_variance.min())
+        self.unit = float(form.scale.square().mean())
+        self.values: Tensor | None = None
+        if structure.row_gram is not None:
+            self.largest = structure.row_gram
+        else:
+            values, self.vectors = torch.linalg.eigh(gram_matrix(structure.operator).double())
+            self.values, self.vectors = values.to(form.scale), self.vectors.to(form.scale)
+            self.largest = float(values[-1])
+
+    def features(self, x: Tensor) -> Tensor:
+        """The operator's output, shape (particles, m)."""
+        return self.structure.apply(x)
+
+    def log_likelihood(self, features: Tensor, u: float) -> Tensor:
+        """Closed form: the likelihood of noise with variance ``V = s^2 + u``."""
+        if u == float("inf"):
+            # every sign is as likely as not, flipped or not
+            return features.new_full((len(features),), -self.structure.operator.m * _LOG_TWO)
+        return self.form.smoothed_log_likelihood(features, u).sum(1)
+
+    def coupling(self, u: float) -> float:
+        """The largest rho that the noise can supply."""
+        return ((u + self.noise) / self.largest) ** 0.5
+
+    @torch.no_grad()
+    def noisy_copy(self, x: Tensor, u: float) -> Tensor:
+        """An exact draw of the copy."""
+        w, variance = self.form.draw_latent(self.structure.apply(x), u)
+        squared = self.coupling(u) ** 2
+        h = x + squared**0.5 * torch.randn_like(x)
+        missed = w + self.form.threshold - self.structure.apply(h) - self._rest(variance, u)
+        return h + squared * self.structure.adjoint(missed / variance, x.shape[1:])
+
+    def _rest(self, variance: Tensor, u: float) -> Tensor:
+        """Draw the noise that is not the signal's: variance ``V - rho^2 A A^T``."""
+        noise = torch.randn_like(variance)
+        smallest = self.noise + u
+        if self.values is None:
+            return noise * (variance - smallest).clamp_(min=0.0).sqrt_()
+        shared = (1 - self.values / self.largest).clamp(min=0.0) * smallest
+        rest = (noise * shared.sqrt()) @ self.vectors.T
+        surplus = (variance - smallest).clamp_(min=0.0)
+        return rest + surplus.sqrt_() * torch.randn_like(variance)
+
+
+class Tempering(Path):
+    """The path of any likelihood: the data count with the power ``1 / (1 + u)``.
+
+    Args:
+        target: The target.
+        share: Coupling variance as a share of the likelihood's smallest inverse curvature.
+        num_steps: Langevin steps of a copy.
+    """
+
+    unit = 1.0
+
+    def __init__(self, target: Target, share: float = 0.1, num_steps: int = 20) -> None:
+        self.target, self.share = target, share
+        self.step = LangevinStep(num_steps, metropolis=True)
+        self.largest = typical_distance(target.prior)
+        self.curvature: float | None = None
+
+    def features(self, x: Tensor) -> Tensor:
+        """The log-likelihood, shape (particles,); also the place to learn its curvature."""
+        rho = self.largest
+        if self.curvature is None:
+            self.curvature = float(largest_curvature(self.target, x, rho).median())
+        return self.target.log_likelihood(x).detach()
+
+    def log_likelihood(self, features: Tensor, u: float) -> Tensor:
+        """The tempered log-likelihood."""
+        return features / (1 + u)
+
+    def coupling(self, u: float) -> float:
+        """A rho that is small against the width of the tempered likelihood."""
+        assert self.curvature is not None, "features come first"
+        width = (self.share * (1 + u) / max(self.curvature, 1e-12)) ** 0.5
+        return min(width, self.largest)
+
+    @torch.no_grad()
+    def noisy_copy(self, x: Tensor, u: float) -> Tensor:
+        """A draw of the copy by Langevin steps on the tempered likelihood."""
+        return self.step(_Tempered(self.target, 1 / (1 + u)), x, self.coupling(u))
+
+
+class _Tempered(Target):
+    """A target whose data count with a power."""
+
+    def __init__(self, target: Target, power: float) -> None:
+        self.__dict__.update(target.__dict__)
+        self._inner, self._power = target, power
+
+    def value_and_gradient(self, x: Tensor, latents: None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        value, gradient = self._inner.value_and_gradient(x)
+        return self._power * value, self._power * gradient
+
+
+_LOG_TWO = 0.6931471805599453
+
+
+def path_of(target: Target) -> Path:
+    """The best path that a target allows."""
+    structure = target.structure
+    if structure is not None and structure.one_bit is not None and len(target.observed) == 1:
+        return NoiseSplitting(structure, structure.one_bit)
+    return Tempering(target)

@@ -1,0 +1,49 @@
+"""What particle methods share: averages of weights, and the step to the next level."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+_BISECTIONS = 18
+_SMALLEST = 1e-9
+
+
+def log_mean_exp(log_weights: Tensor) -> float:
+    """Log of the average weight, summed in double precision."""
+    return float(log_weights.double().logsumexp(0)) - math.log(len(log_weights))
+
+
+def efficiency(log_weights: Tensor) -> float:
+    """Effective share of particles with these log weights, between 1 / N and 1."""
+    weights = log_weights.double().softmax(0)
+    return 1.0 / (float(weights.square().sum()) * len(weights))
+
+
+def next_level(
+    log_weights: Callable[[float], Tensor], u: float, unit: float, fraction: float
+) -> float:
+    """Choose the next point of an annealing path by the effective share of particles.
+
+    The point is found by bisection in the log of the data's weight, ``1 / (1 + u / unit)``.
+
+    Args:
+        log_weights: Log weights that going to a new point would give, shape (particles,).
+        u: The present point, above 0; it may be infinite.
+        unit: The u at which the data have half of their weight.
+        fraction: Effective share of particles to keep.
+
+    Returns:
+        The new point: 0 if the end of the path keeps that share.
+    """
+    if efficiency(log_weights(0.0)) >= fraction:
+        return 0.0
+    low = math.log(max(1 / (1 + u / unit), _SMALLEST))
+    high = 0.0
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        if efficiency(log_weights(unit * math.expm1(-middle))) >= fraction:
+            low = middle
+        else:
+            high = middle
+    return unit * math.expm1(-low)
