@@ -6,15 +6,27 @@ from dataclasses import replace
 import pyro
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bayes1bit.bench.prior import denoising_error, sample_quality
-from bayes1bit.bench.recovery import KEY, SCORES, Problem, back_projection, run_recovery
+from bayes1bit.bench.recovery import (
+    BASELINES,
+    SCORES,
+    Condition,
+    Problem,
+    back_projection,
+    run_recovery,
+    shown_pictures,
+)
+from bayes1bit.bench.recovery_figure import plot_recovery
 from bayes1bit.bench.reverse import reverse_table
+from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.bench.speed import compare, operator_memory, target_overhead
 from bayes1bit.bench.table import format_table
 from bayes1bit.diffusion import GaussianMixturePrior
 from bayes1bit.errors import InputError
-from bayes1bit.infer import DiffOneBit, ProximalStep
+from bayes1bit.infer import BIHT, DiffOneBit, ProximalStep
 
 SHAPE = (1, 16, 16)
 
@@ -40,7 +52,7 @@ def test_recovery_averages_runs_and_beats_the_baselines(problem, tmp_path):
         for ratio in (2, 4)
     ]
     assert len(path.read_text().splitlines()) == 1 + 3 * 2 * 2
-    scores = {(row["method"], row["n/m"]): row["PSNR mean"] for row in rows}
+    scores = {(row["method"], row["n/m"]): row["mean PSNR"] for row in rows}
     for ratio in (2, 4):
         best_baseline = max(scores["prior mean", ratio], scores["back-projection", ratio])
         assert scores["diff-onebit", ratio] > best_baseline
@@ -95,13 +107,14 @@ def test_a_line_cut_short_is_run_again(problem, tmp_path):
     path = tmp_path / "recovery.csv"
     run_recovery(problem, {}, path, progress=False)
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:-1], ",".join(lines[-1].split(",")[:6])]) + "\n")
-    run_recovery(problem, {}, path, progress=False)
-    assert len(KEY) + len(SCORES) == len(path.read_text().splitlines()[-1].split(","))
+    for kept in (1, 8, len(lines[-1])):
+        path.write_text("\n".join([*lines[:-1], lines[-1][:kept]]))
+        run_recovery(problem, {}, path, progress=False)
+        assert path.read_text().splitlines() == lines
 
 
 def test_back_projection_has_the_best_factor(problem):
-    measurement, truth = problem.measure(0, 2), problem.pictures[0]
+    measurement, truth = problem.measure(0, problem.conditions[0]), problem.pictures[0]
     estimate = back_projection(measurement, truth, problem.prior)
     error = (estimate - truth).square().sum()
     for factor in (0.99, 1.01):
@@ -109,10 +122,159 @@ def test_back_projection_has_the_best_factor(problem):
 
 
 def test_every_method_sees_the_same_bits(problem):
-    first = problem.measure(1, 4)
+    condition = Condition("logistic", 0.3, 4)
+    first = problem.measure(1, condition)
     torch.randn(10)
-    assert torch.equal(first.y, problem.measure(1, 4).y)
-    assert not torch.equal(first.y, problem.measure(0, 4).y)
+    assert torch.equal(first.y, problem.measure(1, condition).y)
+    assert not torch.equal(first.y, problem.measure(0, condition).y)
+    assert (first.link, first.scale, first.m) == ("logistic", 0.3, 64)
+
+
+def test_operator_noise_and_algorithm_have_their_own_random_numbers(problem):
+    purposes = ("operator", "noise", "algorithm")
+    seeds = [problem.stream(purpose, i) for purpose in purposes for i in range(3)]
+    assert len(set(seeds)) == 9
+
+
+def test_recovery_under_several_conditions(problem, tmp_path):
+    several = replace(problem, noises=(0.1, 2.0), links=("probit", "logistic"))
+    rows = run_recovery(several, {}, tmp_path / "r.csv", progress=False)
+    assert [(r["link"], r["noise"], r["method"], r["n/m"]) for r in rows] == [
+        (link, noise, name, ratio)
+        for link in ("probit", "logistic")
+        for noise in (0.1, 2.0)
+        for name in BASELINES
+        for ratio in (2, 4)
+    ]
+    psnr = {(r["link"], r["noise"], r["method"], r["n/m"]): r["mean PSNR"] for r in rows}
+    for link in ("probit", "logistic"):
+        clean, noisy = (psnr[link, noise, "back-projection", 2] for noise in (0.1, 2.0))
+        assert clean > noisy + 0.5
+    # a smaller benchmark finds its runs among those of the larger one
+    lines = (tmp_path / "r.csv").read_text()
+    smaller = replace(several, noises=(2.0,), links=("logistic",))
+    again = run_recovery(smaller, {}, tmp_path / "r.csv", progress=False)
+    assert (tmp_path / "r.csv").read_text() == lines
+    assert again == [r for r in rows if r["link"] == "logistic" and r["noise"] == 2.0]
+
+
+def test_recovery_needs_something_to_do(problem):
+    with pytest.raises(InputError, match='links are probit, logistic, got "cauchit"'):
+        replace(problem, links=("cauchit",))
+    for missing in ({"ratios": ()}, {"noises": ()}, {"links": ()}, {"pictures": torch.empty(0)}):
+        with pytest.raises(InputError, match="at least one picture, ratio, noise and link"):
+            replace(problem, **missing)
+
+
+def test_one_estimate_and_a_diverged_run(problem, tmp_path):
+    class Diverging(DiffOneBit):
+        def draw(self, target):
+            raise FloatingPointError("diverged")
+
+    methods = {
+        "biht": lambda model: BIHT(model, norm=12.0, progress=False),
+        "diverging": lambda model: Diverging(model, 4, progress=False),
+    }
+    small = replace(problem, ratios=(2,))
+    for _ in range(2):  # run, then read again
+        rows = run_recovery(small, methods, tmp_path / "r.csv", progress=False)
+        biht, diverging = rows[-2:]
+        assert (biht["coverage 90%"], biht["diverged"]) == (None, 0)
+        assert biht["sample PSNR"] == pytest.approx(biht["mean PSNR"])
+        assert diverging["diverged"] == 2
+        assert all(diverging[name] is None for name in SCORES)
+    assert "diverged" not in run_recovery(small, {}, tmp_path / "r.csv", progress=False)[0]
+
+
+def test_one_picture_has_no_pixels_that_vary(problem, tmp_path):
+    one = replace(problem, pictures=problem.pictures[:1], ratios=(4,))
+    rows = run_recovery(one, {"diff-onebit": method}, tmp_path / "r.csv", progress=False)
+    assert rows[-1]["coverage 90%"] is None
+    assert rows[-1]["mean PSNR"] > 0
+
+
+def test_figure_of_a_resumed_recovery(problem, tmp_path):
+    several = replace(problem, noises=(0.5, 1.0))
+    methods = {
+        "diff-onebit": method,
+        "biht": lambda model: BIHT(model, norm=12.0, progress=False),
+    }
+    path = tmp_path / "r.csv"
+    run_recovery(several, methods, path, progress=False)
+    shown = shown_pictures(path)
+    key = several.key("diff-onebit", several.conditions[0], 1)
+    parts = shown.load(key)
+    assert set(parts) == {"mean", "sample", "std"}
+    posterior = _posterior_of(several, 1)
+    # half precision has 11 bits
+    torch.testing.assert_close(parts["mean"], posterior.mean, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(parts["std"], posterior.std, rtol=1e-3, atol=1e-3)
+    assert set(shown.load(several.key("biht", several.conditions[0], 0))) == {"mean", "sample"}
+    assert shown.load(several.key("biht", several.conditions[0], 9)) == {}
+
+    def never(model):
+        raise AssertionError("it was run")
+
+    rows = run_recovery(several, dict.fromkeys(methods, never), path, progress=False)
+    figure = plot_recovery(several, list(methods), rows, shown_pictures(path))
+    FigureCanvasAgg(figure).draw()
+    texts = [axes.get_title() for axes in figure.findobj(Axes)]
+    for title in ("truth", "diff-onebit", "biht", "probit noise 0.5", "probit noise 1"):
+        assert texts.count(title) == 1
+    pictures = [axes for axes in figure.findobj(Axes) if axes.get_images()]
+    # for two pictures: the truth, three panels of one method and two of the other
+    assert sum(axes.get_images()[0].get_array().shape == (16, 16) for axes in pictures) == 12
+    panel = next(axes for axes in figure.findobj(Axes) if axes.get_title() == "probit noise 1")
+    expected = [r["mean PSNR"] for r in rows if (r["method"], r["noise"]) == ("biht", 1.0)]
+    assert any(list(line.get_ydata()) == expected for line in panel.get_lines())
+
+
+def _posterior_of(problem, picture):
+    measurement = problem.measure(picture, problem.conditions[0])
+    algorithm = method(measurement.model(problem.prior))
+    pyro.set_rng_seed(problem.stream("algorithm", picture))
+    return algorithm.run(measurement.y)
+
+
+def test_figure_refuses_what_it_cannot_draw(problem, tmp_path):
+    shown = shown_pictures(tmp_path / "r.csv")
+    with pytest.raises(InputError, match="there is no method to draw"):
+        plot_recovery(problem, [], [], shown)
+    with pytest.raises(InputError, match=r"signals of shape \(256,\) cannot be drawn"):
+        plot_recovery(replace(problem, pictures=torch.zeros(2, 256)), ["a"], [], shown)
+
+
+def test_finished_runs_keep_missing_values(tmp_path):
+    path = tmp_path / "runs.csv"
+    runs = FinishedRuns(path, ("name",), ("score", "count"), "test")
+    runs.add(("a\u2028b",), {"count": 2, "score": None})
+    again = FinishedRuns(path, ("name",), ("score", "count"), "test")
+    assert again["a\u2028b",] == {"score": None, "count": 2.0} == runs["a\u2028b",]
+
+
+def test_finished_runs_after_a_header_cut_short(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("name,sc")
+    runs = FinishedRuns(path, ("name",), ("score",), "test")
+    runs.add(("a",), {"score": 1})
+    assert path.read_text() == "name,score\na,1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"other", b"a,b\n1,2\n", b"name,score\nx,high\n", b"name,score\nx,1,2\n", b"\xff\n"],
+)
+def test_finished_runs_leave_other_files_alone(tmp_path, content):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a test benchmark of this version; rename it"):
+        FinishedRuns(path, ("name",), ("score",), "test")
+    assert path.read_bytes() == content
+
+
+def test_finished_runs_need_a_file(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        FinishedRuns(tmp_path, ("name",), ("score",), "test")
 
 
 def test_reverse_table_shows_the_variance_that_plain_steps_lose():

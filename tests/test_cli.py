@@ -1,5 +1,6 @@
 """The command line: results, files, and one clear sentence for everything that can go wrong."""
 
+import csv
 import json
 import os
 import re
@@ -15,11 +16,10 @@ from typer.testing import CliRunner
 
 from bayes1bit import zoo
 from bayes1bit.cli import app
-from bayes1bit.cli.methods import METHODS
 from bayes1bit.cli.sensing import sense
 from bayes1bit.diffusion.training import run as training
 from bayes1bit.errors import InputError
-from bayes1bit.infer import DiffOneBit, ProximalStep
+from bayes1bit.infer import ALGORITHMS, DAPS, DiffOneBit, ProximalStep
 from bayes1bit.measurement import Measurement
 from bayes1bit.operators import Gaussian, Hadamard
 from bayes1bit.pictures import read_signal
@@ -28,15 +28,26 @@ from bayes1bit.posterior import Posterior
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+class Quick(DiffOneBit):
+    """A recovery in three levels."""
+
+    def __init__(self, model, num_samples=16, *, site=None, progress=True):
+        super().__init__(
+            model,
+            num_samples,
+            num_levels=3,
+            data_step=ProximalStep(),
+            site=site,
+            progress=progress,
+        )
+
+
 @pytest.fixture(autouse=True)
 def quick_method(monkeypatch, tmp_path):
-    """Work in an empty folder, where ``--method quick`` is a recovery in three levels."""
+    """Work in an empty folder, where ``--method quick`` is :class:`Quick`."""
     monkeypatch.chdir(tmp_path)
 
-    def quick(model, **options):
-        return DiffOneBit(model, num_levels=3, data_step=ProximalStep(), **options)
-
-    monkeypatch.setitem(METHODS, "quick", quick)
+    monkeypatch.setitem(ALGORITHMS, "quick", Quick)
 
 
 @pytest.fixture
@@ -58,11 +69,18 @@ def json_of(result):
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["demo", "measure", "recover", "priors", "train"])
+@pytest.mark.parametrize("command", ["demo", "measure", "recover", "methods", "priors", "train"])
 def test_help_ends_with_examples(run, command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"\n    bayes1bit {command}" in result.stdout.split("Examples:")[1]
+
+
+@pytest.mark.parametrize("command", ["recovery", "exact", "calibration"])
+def test_help_of_benchmarks_ends_with_examples(run, command):
+    result = run("bench", command, "--help")
+    assert result.exit_code == 0
+    assert f"\n    bayes1bit bench {command}" in result.stdout.split("Examples:")[1]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["bench"], ["bench", "--help"]])
@@ -169,13 +187,27 @@ def test_the_seed_decides_everything(run):
     assert not torch.equal(a.observed["y"], c.observed["y"])
 
 
-@pytest.mark.parametrize("method", ["diff-onebit", "diff-onebit-proximal"])
-def test_shipped_methods_are_what_they_say(method):
-    algorithm = METHODS[method](lambda: None, num_samples=3, progress=False)
-    step = {"diff-onebit": "GradientStep", "diff-onebit-proximal": "ProximalStep"}[method]
-    assert type(algorithm).__name__ == "DiffOneBit"
-    assert type(algorithm.data_step).__name__ == step
-    assert algorithm.num_samples == 3
+def test_settings_follow_the_method(run):
+    method = "diff-onebit num_levels=4 data_step=proximal"
+    summary = json_of(run("demo", "--prior", "TINY", "--method", method, "--json", "--quiet"))
+    assert (summary["method"], summary["nfe"]) == (method, 4)
+    settings = Posterior.load("demo/posterior.nc").settings
+    assert settings["num_levels"] == 4
+    assert settings["data_step"].startswith("ProximalStep")
+
+
+def test_one_estimate_has_no_spread(run):
+    """Classical algorithms give one signal, whatever number of samples is asked for."""
+    method = ("--method", "biht norm=8")
+    result = run("recover", "PICTURE", "--prior", "TINY", *method, "--picture", "p.png")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"samples +1\n", result.stdout)
+    assert "PSNR of the mean" in result.stdout
+    for absent in ("coverage", "average std", "nan"):
+        assert absent not in result.stdout
+    summary = json_of(run("recover", "PICTURE", "--prior", "TINY", *method, "--json", "--quiet"))
+    assert summary["std_average"] is None
+    assert "coverage_90" not in summary
 
 
 # --- measure and recover ----------------------------------------------------------------------
@@ -270,6 +302,45 @@ def test_recover_compares_with_a_kept_truth(run):
     assert {"psnr_mean", "ssim_mean", "coverage_90"} < json_of(result).keys()
 
 
+# --- methods ----------------------------------------------------------------------------------
+
+
+def test_methods_are_listed(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    result = run("methods")
+    assert result.exit_code == 0, result.stderr
+    blocks = result.stdout.rstrip().split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == list(ALGORITHMS)
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    block = blocks[list(ALGORITHMS).index("daps")]
+    words = " ".join(block.split())
+    assert f"paper {DAPS.paper}" in words
+    assert f"assumptions {DAPS.assumptions}" in words
+    assert f"denoiser calls {DAPS.cost}" in words
+    assert f"exactness {DAPS.exactness}" in words
+    assert "num_levels=200, sigma_last=0.1, num_ode_steps=5, data_step=none" in words
+
+
+def test_methods_fit_a_narrow_terminal(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, run("methods").stdout.splitlines())) <= 60
+
+
+def test_methods_as_json(run):
+    facts = json_of(run("methods", "--json"))
+    assert [fact["name"] for fact in facts] == list(ALGORITHMS)
+    daps = facts[list(ALGORITHMS).index("daps")]
+    assert (daps["paper"], daps["cost"]) == (DAPS.paper, DAPS.cost)
+    assert daps["settings"]["misfit"] == "likelihood"
+
+
+def test_methods_as_markdown(run):
+    lines = run("methods", "--markdown").stdout.splitlines()
+    assert lines[0] == "| name | paper | assumptions | denoiser calls | exactness |"
+    assert len(lines) == 2 + len(ALGORITHMS)
+    assert f"| `daps` | {DAPS.paper} | {DAPS.assumptions} |" in "\n".join(lines)
+
+
 # --- priors and train -------------------------------------------------------------------------
 
 
@@ -307,11 +378,109 @@ def test_train_passes_its_arguments_on(run, monkeypatch):
     assert calls == [(*paths, False), (*paths, True)]
 
 
+# --- benchmarks -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data():
+    """Pictures of 8x8 pixels, of which none is constant, in the working folder."""
+    pictures = np.random.default_rng(0).integers(0, 256, (24, 8, 8), np.uint8)
+    np.savez("data.npz", train=pictures, test=pictures[::-1])
+    return "data.npz"
+
+
+def test_bench_recovery(run, data):
+    arguments = (
+        *("bench", "recovery", "--data", data, "--prior", "TINY", "--pictures", 2),
+        *("--methods", "quick num_samples=3,  biht   norm=8", "--ratios", "2,4"),
+        *("--noise", "0.5,1", "--links", "probit,logistic", "--num-samples", 2),
+        *("--averages", "sub/averages.csv", "--figure", "figure.png", "--json"),
+    )
+    result = run(*arguments)
+    rows = json_of(result)["rows"]
+    assert len(rows) == 2 * 2 * 4 * 2
+    assert list(rows[0])[:4] == ["method", "n/m", "noise", "link"]
+    assert {row["method"] for row in rows} >= {"quick num_samples=3", "biht norm=8"}
+    assert all(row["NFE"] == 3 for row in rows if row["method"] == "quick num_samples=3")
+    with open("sub/averages.csv", newline="") as file:
+        averages = list(csv.DictReader(file))
+    assert [row["method"] for row in averages] == [row["method"] for row in rows]
+    for written, row in zip(averages, rows, strict=True):
+        assert written["mean PSNR"] == str(row["mean PSNR"])
+        assert (written["coverage 90%"] == "") == (row["coverage 90%"] is None)
+    assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+    before = Path("runs/recovery.csv").read_text()
+    assert len(before.splitlines()) == 1 + 2 * len(rows)
+    assert json_of(run(*arguments))["rows"] == rows
+    assert Path("runs/recovery.csv").read_text() == before
+
+
+def test_settings_of_a_method_tell_runs_apart(run, data):
+    for method in ("diff-onebit num_levels=2", "diff-onebit num_levels=3"):
+        options = ("--methods", method, "--ratios", 4, "--pictures", 1, "--quiet")
+        result = run("bench", "recovery", "--data", data, "--prior", "TINY", *options)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    lines = Path("runs/recovery.csv").read_text().splitlines()
+    # the two baselines are not run again
+    assert len(lines) == 1 + 2 + 1 + 1
+
+
+def test_bench_exact(run, data):
+    result = run(
+        *("bench", "exact", "--data", data, "--problems", "plane, pictures", "--count", 3),
+        *("--seeds", 2, "--noise", 0.3, "--link", "logistic", "--threshold", "random"),
+        *("--methods", "quick", "--num-samples", 8, "--json"),
+    )
+    rows = json_of(result)["rows"]
+    assert [(row["problem"], row["method"], row["runs"]) for row in rows] == [
+        (name, method, 2)
+        for name in (
+            "2 pixels, n/m = 1, logistic 0.3, hadamard, dithered",
+            "3 pictures 1x8x8, n/m = 8, logistic 0.3, hadamard, dithered",
+        )
+        for method in ("exact", "quick")
+    ]
+    assert "data.npz 8 samples" in Path("runs/exact.csv").read_text()
+
+
+def test_bench_exact_without_data(run):
+    rows = json_of(
+        run("bench", "exact", "--seeds", 1, "--methods", "quick", "--ratio", 2, "--json")
+    )["rows"]
+    assert [row["problem"].split(",")[:2] for row in rows[::2]] == [
+        ["2 pixels", " n/m = 2"],
+        ["8x8", " n/m = 2"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "setup"),
+    [
+        (("--prior", "TINY", "--truths", "test"), '"tiny float32, data.npz"'),
+        (("--prior", "mixture", "--count", 4), "mixture of 4 of data.npz"),
+    ],
+)
+def test_bench_calibration(run, data, options, setup):
+    result = run(
+        *("bench", "calibration", "--data", data, *options, "--runs", 4, "--num-samples", 7),
+        *("--methods", "quick", "--ratio", 2, "--figures", "drawn", "--json"),
+    )
+    (row,) = json_of(result)["rows"]
+    assert (row["method"], row["runs"], row["NFE"]) == ("quick", 4, 3)
+    names = {path.name for path in Path("drawn").iterdir()}
+    assert names == {"quick-ranks.png", "quick-coverage.png"}
+    lines = Path("runs/calibration.csv").read_text().splitlines()
+    assert len(lines) == 1 + 4
+    assert all(line.startswith(f"{setup},quick,2,0.5,probit") for line in lines[1:])
+
+
 # --- what can go wrong ------------------------------------------------------------------------
 
 DEMO = ("demo", "--prior", "TINY", "--method", "quick")
 MEASURE = ("measure", "PICTURE", "--prior", "TINY", "--out", "m.nc")
 RECOVER = ("recover", "good.nc", "--prior", "TINY", "--method", "quick")
+RECOVERY = ("bench", "recovery", "--data", "none.npz", "--prior", "TINY", "--out", "r.csv")
+CALIBRATION = ("bench", "calibration", "--prior", "TINY", "--out", "r.csv")
 BARE = ("measure", "PICTURE", "--out", "m.nc")
 
 REFUSED = {
@@ -330,7 +499,16 @@ REFUSED = {
     "empty folder": (("demo", "--prior", "."), "holds no weights.safetensors"),
     "method": (
         (*DEMO, "--method", "magic"),
-        'unknown method "magic"; methods are diff-onebit, diff-onebit-proximal',
+        'unknown method "magic"; methods are split-gibbs-smc, split-gibbs, langevin',
+    ),
+    "setting": ((*DEMO, "--method", "dps levels=3"), 'dps has no setting "levels"'),
+    "range of a setting": (
+        (*DEMO, "--method", "dps num_levels=1"),
+        "num_levels must be at least 2, got 1",
+    ),
+    "samples of a method": (
+        (*DEMO, "--method", "nuts", "--num-samples", 5),
+        "num_chains must divide num_samples",
     ),
     "recover method": ((*RECOVER, "--method", "magic"), 'unknown method "magic"'),
     "device": ((*DEMO, "--device", "abacus"), 'device "abacus" cannot be used here'),
@@ -416,6 +594,44 @@ REFUSED = {
         ("train", "TINY", "--data", "none.npz", "--out", "o"),
         "cannot read pictures from none.npz",
     ),
+    # benchmarks
+    "bench method": ((*RECOVERY, "--methods", "dps,magic"), 'unknown method "magic"'),
+    "bench no method": ((*RECOVERY, "--methods", "dps,"), "a method is missing"),
+    "bench method twice": ((*RECOVERY, "--methods", "dps, dps"), 'method "dps" is there twice'),
+    "bench link": ((*RECOVERY, "--links", "cauchit"), "--links can be probit, logistic"),
+    "bench link twice": ((*RECOVERY, "--links", "probit,probit"), "--links has a word twice"),
+    "bench noise": ((*RECOVERY, "--noise", "0.5,-1"), "--noise must be a positive number"),
+    "bench noise twice": ((*RECOVERY, "--noise", "1,1.0"), "--noise has a number twice"),
+    "bench ratios": ((*RECOVERY, "--ratios", "2;4"), "--ratios must be numbers with commas"),
+    "bench data": (RECOVERY, "cannot read pictures from none.npz"),
+    "bench figure": ((*RECOVERY, "--figure", "a.bmp"), "the name must end in .png, .pdf, .svg"),
+    "bench averages": ((*RECOVERY, "--averages", "broken.nc/a"), "cannot write broken.nc/a"),
+    "foreign runs": (
+        ("bench", "exact", "--problems", "plane", "--out", "broken.nc"),
+        "broken.nc is not an exact benchmark",
+    ),
+    "pictures without data": (
+        ("bench", "exact", "--problems", "pictures"),
+        "the problem pictures needs --data",
+    ),
+    "problem": (("bench", "exact", "--problems", "cube"), "--problems can be plane, small, pict"),
+    "bench operator": (("bench", "exact", "--operator", "dct"), "--operator can be hadamard, gau"),
+    "bench threshold": (("bench", "exact", "--threshold", "one"), "--threshold can be zero, rand"),
+    "few pictures": (
+        ("bench", "exact", "--data", "none.npz", "--problems", "pictures"),
+        "cannot read pictures from none.npz",
+    ),
+    "one estimate": (
+        (*CALIBRATION, "--methods", "biht"),
+        'needs 63 samples (--num-samples) of every method, but "biht" gives 1',
+    ),
+    "mixture": ((*CALIBRATION, "--prior", "mixture"), "--prior mixture and --truths test need"),
+    "truths": ((*CALIBRATION, "--truths", "test"), "--prior mixture and --truths test need"),
+    "truths of a mixture": (
+        (*CALIBRATION, "--truths", "test", "--prior", "mixture"),
+        "--truths test judges a trained prior",
+    ),
+    "bench figures": ((*CALIBRATION, "--figures", "broken.nc"), "broken.nc is not a folder"),
     # output files
     "output in a file": ((*DEMO, "--out", "broken.nc"), "cannot write broken.nc/recovery.png"),
     "measure into a file": (
@@ -464,32 +680,33 @@ def test_prior_without_examples(run, tiny_prior, tmp_path):
 
 
 def fail_with(exception):
-    def method(model, **options):
-        raise exception
+    class Failing(Quick):
+        def draw(self, target):
+            raise exception
 
-    return method
+    return Failing
 
 
 def test_divergence_is_reported_as_such(run, monkeypatch):
-    monkeypatch.setitem(METHODS, "quick", fail_with(FloatingPointError("it diverged")))
+    monkeypatch.setitem(ALGORITHMS, "quick", fail_with(FloatingPointError("it diverged")))
     result = run(*DEMO)
     assert (result.exit_code, result.stderr) == (2, "Error: it diverged\n")
 
 
 def test_defects_are_not_hidden(run, monkeypatch):
-    monkeypatch.setitem(METHODS, "quick", fail_with(RuntimeError("a defect")))
+    monkeypatch.setitem(ALGORITHMS, "quick", fail_with(RuntimeError("a defect")))
     result = run(*DEMO)
     assert result.exit_code == 1
     assert isinstance(result.exception, RuntimeError)
 
 
 def test_long_messages_are_one_line(run, monkeypatch):
-    monkeypatch.setitem(METHODS, "quick", fail_with(InputError("first\n  second")))
+    monkeypatch.setitem(ALGORITHMS, "quick", fail_with(InputError("first\n  second")))
     assert run(*DEMO).stderr == "Error: first second\n"
 
 
 def test_interruption_leaves_nothing(run, monkeypatch):
-    monkeypatch.setitem(METHODS, "quick", fail_with(KeyboardInterrupt()))
+    monkeypatch.setitem(ALGORITHMS, "quick", fail_with(KeyboardInterrupt()))
     result = run(*DEMO)
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
     assert not list(Path("demo").iterdir())

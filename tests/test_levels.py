@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from bayes1bit.diffusion.levels import ErrorTable, geometric_levels, karras_levels
+from bayes1bit.diffusion.levels import (
+    ErrorTable,
+    adapted_levels,
+    geometric_levels,
+    karras_levels,
+)
+from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.errors import InputError
 
 BAD_RANGES = [
@@ -179,3 +185,99 @@ def test_measure_can_show_a_progress_bar(capsys):
 
     assert measure(False) == ""
     assert "denoising error" in measure(True)
+
+
+def constant_variance(sigma, variance=0.49):
+    """Denoising error of a normal prior."""
+    squared = torch.as_tensor(sigma).square()
+    return variance * squared / (variance + squared)
+
+
+def growing_variance(sigma, low=0.01, high=1.0, change=0.7):
+    """Error of a prior that looks like one of variance ``low``, far below the level ``change``."""
+    squared = torch.as_tensor(sigma).square()
+    share = 1 / (1 + (change**2 / squared) ** 4)
+    variance = low + (high - low) * share
+    return variance * squared / (variance + squared)
+
+
+def test_adapted_levels_of_a_normal_prior_are_geometric():
+    levels = adapted_levels(constant_variance, 20.0, 0.05, 12)
+    assert levels.dtype == torch.float64
+    assert_close(levels, geometric_levels(20.0, 0.05, 12), rtol=1e-6)
+
+
+def test_adapted_levels_lie_where_the_variance_changes():
+    levels = adapted_levels(growing_variance, 100.0, 0.001, 40)
+
+    # the range is 11.5 in the logarithm, of which the change takes some 1.4
+    def near(levels):
+        return int(((levels > 0.35) & (levels < 1.4)).sum())
+
+    assert near(geometric_levels(100.0, 0.001, 40)) < 6
+    assert near(levels) > 30
+    steps = levels.log().diff().abs()
+    assert min(steps[0], steps[-1]) > 100 * steps.min()
+
+
+def test_adapted_levels_are_equidistant_in_the_time_of_the_change():
+    floor = 0.3
+    levels = adapted_levels(growing_variance, 10.0, 0.1, 15, floor=floor)
+    error, squared = growing_variance(levels), levels.square()
+    time = (error * squared / (squared - error)).log() + floor * levels.log()
+    # a table of 513 levels, between which the time is interpolated
+    assert_close(time.diff(), time.diff().mean().expand(14), rtol=0.02)
+
+
+@pytest.mark.parametrize("error", [constant_variance, growing_variance])
+@pytest.mark.parametrize("num", [2, 3, 16])
+def test_adapted_levels_fall_from_the_first_to_the_last(error, num):
+    levels = adapted_levels(error, 30.0, 0.02, num)
+    assert levels.shape == (num,)
+    assert levels[[0, -1]].tolist() == [30.0, 0.02]
+    assert (levels.diff() < 0).all()
+
+
+def test_more_floor_spreads_adapted_levels_more_evenly():
+    def evenness(floor):
+        steps = adapted_levels(growing_variance, 10.0, 0.01, 20, floor=floor).log().diff().abs()
+        return steps.max() / steps.min()
+
+    assert evenness(0.02) > evenness(0.2) > evenness(2.0) > 1
+    assert evenness(1e4) == pytest.approx(1, rel=0.01)
+
+
+def test_adapted_levels_bear_a_rough_table():
+    """Errors that exceed the noise, and a variance that falls by the noise of measurement."""
+    table = ErrorTable([0.01, 0.1, 0.3, 1.0, 10.0], [1.2e-4, 0.009, 0.02, 0.018, 0.02])
+    levels = adapted_levels(table, 50.0, 0.001, 10)
+    assert levels.isfinite().all()
+    assert (levels.diff() < 0).all()
+
+
+def test_adapted_levels_of_a_mixture_lie_between_its_components():
+    means = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
+    prior = GaussianMixturePrior(means, 0.1)
+    levels = adapted_levels(prior.error, 40.0, 0.001, 20)
+    # the noise at which one component is taken for the other, three times up and down
+    between = (levels > 4 / 2 / 3) & (levels < 4 / 2 * 3)
+    assert between.sum() >= 12
+
+
+def test_a_single_adapted_level_is_the_highest():
+    assert adapted_levels(constant_variance, 3.0, 1.0, 1).tolist() == [3.0]
+    assert adapted_levels(constant_variance, 3.0, 3.0, 2).tolist() == pytest.approx([3.0, 3.0])
+
+
+@pytest.mark.parametrize(("high", "low", "num"), BAD_RANGES)
+def test_adapted_levels_refuse_an_empty_range(high, low, num):
+    with pytest.raises(InputError, match="0 < sigma_min <= sigma_max"):
+        adapted_levels(constant_variance, high, low, num)
+
+
+def test_adapted_levels_refuse_a_wrong_count_or_floor():
+    with pytest.raises(InputError, match="at least 1"):
+        adapted_levels(constant_variance, 1.0, 0.1, 0)
+    for floor in (0.0, -1.0, math.nan):
+        with pytest.raises(InputError, match="floor must be positive"):
+            adapted_levels(constant_variance, 1.0, 0.1, 5, floor=floor)

@@ -14,17 +14,24 @@ import torch
 from torch import Tensor
 
 from bayes1bit.diffusion import GaussianMixturePrior
-from bayes1bit.infer import Target
-from bayes1bit.observation import OneBit
+from bayes1bit.errors import InputError
+from bayes1bit.infer import DataStep, ExactStep, LangevinStep, Target
+from bayes1bit.observation import Link, OneBit
 from bayes1bit.operators import Dense, Gaussian, Hadamard
 
 ROUNDS = 15
 BLOCK = 0.02
 """Seconds that a block of calls lasts at least; its first calls fill the caches for the others."""
+LONG_ROUNDS = 3
+"""Blocks of a function that takes seconds."""
 LARGE = ((3, 256, 256), 12_288)
+REACH, GRID = 10.0, 2_001
+"""Half the width, in standard deviations, and the points of the grid for an output's law."""
 
 
-def compare(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float, float]:
+def compare(
+    first: Callable[[], Any], second: Callable[[], Any], rounds: int = ROUNDS
+) -> tuple[float, float]:
     """Median seconds per call of two functions, in blocks that take turns.
 
     Taking turns cancels the drift of the machine; blocks let each function find its own data in
@@ -33,18 +40,27 @@ def compare(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float,
     Args:
         first: A function without arguments.
         second: Another.
+        rounds: Blocks of each.
 
     Returns:
         Median seconds of each.
     """
     functions = (first, second)
-    calls = [max(1, round(BLOCK / min(_seconds(f, 1) for _ in range(3)))) for f in functions]
+    calls = [_calls(function) for function in functions]
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for function, count, record in zip(functions, calls, times, strict=True):
             record.append(_seconds(function, count))
-    first_median, second_median = (sorted(record)[ROUNDS // 2] for record in times)
+    first_median, second_median = (sorted(record)[rounds // 2] for record in times)
     return first_median, second_median
+
+
+def _calls(function: Callable[[], Any]) -> int:
+    """Calls that make a block."""
+    seconds = _seconds(function, 1)
+    if seconds < BLOCK:
+        seconds = min(_seconds(function, 1) for _ in range(2))
+    return max(1, round(BLOCK / seconds))
 
 
 def _seconds(function: Callable[[], Any], calls: int) -> float:
@@ -168,3 +184,115 @@ def target_overhead(n: int = 4_096, m: int = 1_024, particles: int = 64) -> list
             }
         )
     return rows
+
+
+def data_step_speed(
+    n: int = 16_384, m: int = 2_048, particles: int = 64, rho: float = 0.3
+) -> list[dict[str, Any]]:
+    """The exact data step against 100 Langevin steps: time, and whether the draws are right.
+
+    Both draw from p(y given z) N(z; x, rho^2 I), with the same x and the same bits, whose noise
+    has the scale 0.5. Langevin steps have the published size of 0.01, or that of the package's
+    own rule. Errors and p-values are those of :func:`goodness_of_fit`.
+
+    Args:
+        n: Size of the signal.
+        m: Number of bits.
+        particles: Signals in one call.
+        rho: Standard deviation of the coupling; 0.3 is the smallest of the published schedule.
+    """
+    operator = Hadamard((n,), m, seed=0)
+    prior = GaussianMixturePrior(torch.zeros(1, n), 1.0)
+    links: tuple[Link, ...] = ("probit", "logistic")
+    rows = []
+    for link in links:
+
+        def model(y: Tensor | None = None, link: Link = link) -> Tensor:
+            x = pyro.sample("x", prior)
+            noisy = OneBit(operator(x), scale=0.5, link=link)
+            observed: Tensor = pyro.sample("y", noisy.to_event(1), obs=y)
+            return observed
+
+        target = Target.from_model(model, model())
+        x = prior.sample((particles,))
+        exact = _prepared(ExactStep(), target, x, rho)
+        for size in (0.01, None):
+            langevin = _prepared(LangevinStep(100, step_size=size), target, x, rho)
+            slow, quick = compare(langevin, exact, LONG_ROUNDS)
+            distance, p_value = goodness_of_fit(target, x, langevin(), rho)
+            exact_distance, exact_p_value = goodness_of_fit(target, x, exact(), rho)
+            rows.append(
+                {
+                    "link": link,
+                    "step size": "own" if size is None else str(size),
+                    "n": n,
+                    "m": m,
+                    "particles": particles,
+                    "Langevin ms": 1e3 * slow,
+                    "exact ms": 1e3 * quick,
+                    "ratio": slow / quick,
+                    "Langevin error": distance,
+                    "p-value": p_value,
+                    "exact error": exact_distance,
+                    "its p-value": exact_p_value,
+                }
+            )
+    return rows
+
+
+def _prepared(step: DataStep, target: Target, x: Tensor, rho: float) -> Callable[[], Tensor]:
+    step.prepare(target)
+    return partial(step, target, x, rho)
+
+
+def goodness_of_fit(target: Target, x: Tensor, z: Tensor, rho: float) -> tuple[float, float]:
+    r"""Whether draws of z are from p(y given z) N(z; x, rho^2 I), as far as the data see them.
+
+    With a row-orthogonal operator, :math:`A A^T = c I`, the outputs :math:`t = A z` of a right
+    draw are independent with the densities
+
+    .. math:: \propto p(y_i \mid t_i)\, N(t_i; a_i x, c \rho^2),
+
+    each of one dimension. Their distribution functions, by the trapezoidal rule on a grid over ten
+    deviations at either side of :math:`a_i x`, make every output a uniform variable. A
+    Kolmogorov-Smirnov test of all of them together follows.
+
+    Args:
+        target: A likelihood that is separable in the outputs of a row-orthogonal operator.
+        x: Centres, shape (particles, *event).
+        z: One draw for each, of the same shape, independent of each other.
+        rho: Standard deviation of the coupling.
+
+    Returns:
+        The largest distance of the distribution function of all particles x m outputs from that
+        of right ones, and the p-value of the test.
+
+    Raises:
+        InputError: If the likelihood has no such structure.
+    """
+    from scipy.stats import kstest
+
+    structure = target.structure
+    if structure is None or structure.row_gram is None:
+        raise InputError(
+            "outputs have independent laws only where the likelihood is separable in those of one "
+            f"row-orthogonal operator, but this model has: {target.describe()}"
+        )
+    deviation = structure.row_gram**0.5 * rho
+    axis = torch.linspace(-REACH, REACH, GRID, dtype=x.dtype, device=x.device)[:, None]
+    values = []
+    with torch.no_grad():
+        for mean, t in zip(structure.apply(x), structure.apply(z), strict=True):
+            log_density = structure.log_likelihood(mean + deviation * axis) - axis.square() / 2
+            density = (log_density.double() - log_density.amax(0)).exp()
+            cumulated = torch.cumulative_trapezoid(density, dim=0)
+            cumulated = torch.nn.functional.pad(cumulated, (0, 0, 1, 0))
+            place = ((t - mean).double() / deviation + REACH) / (2 * REACH) * (GRID - 1)
+            place = place.clamp(0, GRID - 1)[None]
+            left = place.long().clamp(max=GRID - 2)
+            # the density is linear between two points
+            part, low, high = place - left, density.gather(0, left), density.gather(0, left + 1)
+            integral = cumulated.gather(0, left) + part * (low + part * (high - low) / 2)
+            values.append(integral[0] / cumulated[-1])
+    test = kstest(torch.cat(values).cpu().numpy(), "uniform")
+    return float(test.statistic), float(test.pvalue)

@@ -1,7 +1,7 @@
-"""The command line: ``bayes1bit demo | measure | recover | priors | train | bench``.
+"""The command line: ``bayes1bit demo | measure | recover | methods | priors | train | bench``.
 
-One module for each command; what they share is in ``options``, ``report``, ``sensing`` and
-``recovery``. Everything heavy is imported when a command runs, so that help answers at once.
+One module for each command; what they share is in ``options``, ``specs``, ``report``, ``sensing``
+and ``recovery``. Everything heavy is imported when a command runs, so that help answers at once.
 
 Exit codes: 0 when all is done; 2, and one sentence on the standard error, for input that cannot be
 used; 130 after Ctrl-C; 1, and a traceback, for a defect.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bayes1bit.cli import bench, demo, measure, priors, recover, train
+from bayes1bit.cli import bench, demo, measure, methods, priors, recover, train
 from bayes1bit.errors import InputError
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -69,7 +69,7 @@ def _root(
         print(context.get_help())
 
 
-for module in (demo, measure, recover, priors, train):
+for module in (demo, measure, recover, methods, priors, train):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
 app.add_typer(bench.app, name="bench")

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from bayes1bit.cli import options, recovery, report, sensing
-from bayes1bit.cli.methods import check_method
+from bayes1bit.cli.specs import DEFAULT_METHOD, check_method
 from bayes1bit.errors import InputError
 
 EXAMPLES = """\b
 Examples:
   bayes1bit demo
   bayes1bit demo --ratio 8 --noise 0.2 --num-samples 64
-  bayes1bit demo --example 3 --method diff-onebit-proximal --json
+  bayes1bit demo --example 3 --method "diff-onebit data_step=proximal" --json
 """
 
 
@@ -27,7 +27,7 @@ def demo(
     example: Annotated[
         int, typer.Option(metavar="N", help="Number of the example picture, from 1.")
     ] = 1,
-    method: options.Method = "diff-onebit",
+    method: options.Method = DEFAULT_METHOD,
     num_samples: options.NumSamples = 16,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -41,7 +41,7 @@ def demo(
     coefficients. Scores compare with the true picture; DIR receives recovery.png, posterior.nc
     and measurement.nc.
     """
-    check_method(method)
+    check_method(method, num_samples)
     files = {
         "picture": out / "recovery.png",
         "posterior": out / "posterior.nc",

@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from bayes1bit.cli.methods import METHODS
-
 Prior = Annotated[
     str, typer.Option(metavar="NAME", help="A shipped prior, or the folder of a trained one.")
 ]
@@ -20,7 +18,19 @@ Noise = Annotated[
     ),
 ]
 Method = Annotated[
-    str, typer.Option(metavar="NAME", help=f"Inference algorithm: {', '.join(METHODS)}.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help='Inference algorithm, which settings may follow; "bayes1bit methods" lists them.',
+    ),
+]
+Methods = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B",
+        help='Methods with commas between them, each a name and settings, such as "dps '
+        'misfit=likelihood num_levels=200"; "bayes1bit methods" lists them.',
+    ),
 ]
 NumSamples = Annotated[
     int, typer.Option("--num-samples", metavar="N", min=1, help="Number of posterior samples.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bayes1bit.cli import options, recovery, report, sensing
-from bayes1bit.cli.methods import check_method
+from bayes1bit.cli.specs import DEFAULT_METHOD, check_method
 from bayes1bit.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ Examples:
   bayes1bit recover coat.nc
   bayes1bit recover coat.nc --out coat-posterior.nc --picture coat.png
   bayes1bit recover coat.png --ratio 8 --picture recovery.png
+  bayes1bit recover coat.nc --method "dps misfit=likelihood num_levels=200"
 """
 
 _SIGNALS = (".png", ".jpg", ".jpeg", ".npy")
@@ -40,7 +41,7 @@ def recover(
     ] = None,
     ratio: options.Ratio = None,
     noise: options.Noise = None,
-    method: options.Method = "diff-onebit",
+    method: options.Method = DEFAULT_METHOD,
     num_samples: options.NumSamples = 16,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -53,7 +54,7 @@ def recover(
     INPUT is a file that "bayes1bit measure" or Measurement.save wrote. For a quick try it may be
     a picture or a .npy array, which is first measured with --ratio and --noise.
     """
-    check_method(method)
+    check_method(method, num_samples)
     report.check_output(out)
     if picture is not None:
         report.check_picture_output(picture)

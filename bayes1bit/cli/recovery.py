@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayes1bit.cli.methods import METHODS
 from bayes1bit.cli.report import Figure, number, text
 from bayes1bit.cli.sensing import seed_stream
 from bayes1bit.files import complete_or_absent
+from bayes1bit.infer.registry import make_algorithm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def infer(
     Args:
         measurement: The bits.
         prior: Prior of the signal.
-        method: A name of :data:`~bayes1bit.cli.methods.METHODS`.
+        method: What :func:`~bayes1bit.infer.registry.make_algorithm` takes.
         num_samples: Number of samples.
         seed: Seed of the algorithm.
         progress: Whether to show a progress bar.
@@ -40,7 +40,7 @@ def infer(
     """
     seed_stream(seed, "inference")
     model = measurement.model(prior)
-    algorithm = METHODS[method](model, num_samples=num_samples, progress=progress)
+    algorithm = make_algorithm(method, model, num_samples=num_samples, progress=progress)
     return algorithm.run(measurement.y.to(prior.device))
 
 
@@ -111,6 +111,9 @@ def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
             number("ssim_mean", of_mean, "SSIM of the mean", ".3f"),
             number("ssim_samples", of_samples, "SSIM of samples, average", ".3f"),
         ]
+    if posterior.num_samples == 1:
+        # an interval needs more than one sample
+        return figures
     covered = coverage(posterior, truth)
     figures.append(number("coverage_90", covered, "coverage of 90% intervals", ".1%"))
     # a continuous posterior hardly ever holds the very end of the range, as backgrounds have it

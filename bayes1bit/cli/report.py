@@ -1,5 +1,6 @@
 """What commands print, and the checks that must come before a long computation."""
 
+import csv
 import json
 import math
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bayes1bit.errors import InputError
+from bayes1bit.files import complete_or_absent
 
 _PICTURES = (".png", ".pdf", ".svg")
 
@@ -29,8 +31,8 @@ class Figure(NamedTuple):
 
 
 def number(key: str, value: float | None, label: str, form: str, unit: str = "") -> Figure:
-    """A figure whose text is a formatted number and, where it has one, its unit."""
-    text = None if value is None else f"{value:{form}} {unit}".rstrip()
+    """A figure whose text is a formatted number and its unit, or None for no number (NaN)."""
+    text = None if value is None or math.isnan(value) else f"{value:{form}} {unit}".rstrip()
     return Figure(key, value, label, text)
 
 
@@ -69,6 +71,14 @@ def show(
         if files:
             width = max(map(len, files))
             print("\n" + "\n".join(f"  {kind:<{width}}  {path}" for kind, path in files.items()))
+
+
+def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows with the same keys as a CSV file; None is an empty field."""
+    with complete_or_absent(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def show_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -80,7 +80,7 @@ def adapted_levels(
     sigma_max: float,
     sigma_min: float,
     num: int,
-    floor: float = 0.05,
+    floor: float = 0.02,
 ) -> Tensor:
     r"""Levels that lie where the prior is least normal, without the final zero.
 

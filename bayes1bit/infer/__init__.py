@@ -12,6 +12,7 @@ from bayes1bit.infer.gaussian_gibbs import GaussianGibbs
 from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.langevin import Langevin
 from bayes1bit.infer.misfit import LeastSquaresStep
+from bayes1bit.infer.moment_matched import MomentMatched
 from bayes1bit.infer.nuts import NUTS
 from bayes1bit.infer.plan_vershynin import PlanVershynin
 from bayes1bit.infer.pnp_onebit import PnPOneBit
@@ -24,6 +25,7 @@ from bayes1bit.infer.split_gibbs_smc import SplitGibbsSMC
 from bayes1bit.infer.steps import DataStep, GradientStep, ProximalStep
 from bayes1bit.infer.structure import OneBitForm, Structure
 from bayes1bit.infer.target import Target
+from bayes1bit.infer.twisted_smc import TwistedSMC
 
 __all__ = [
     "ALGORITHMS",
@@ -45,6 +47,7 @@ __all__ = [
     "Langevin",
     "LangevinStep",
     "LeastSquaresStep",
+    "MomentMatched",
     "NoiseSplitting",
     "OneBitForm",
     "Path",
@@ -60,6 +63,7 @@ __all__ = [
     "Structure",
     "Target",
     "Tempering",
+    "TwistedSMC",
     "best_draw_step",
     "guided_denoise",
     "path_of",

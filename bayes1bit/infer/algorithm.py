@@ -51,7 +51,7 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     """The publication that the algorithm is from."""
     assumptions: ClassVar[str]
-    """What it needs of the model, beyond a diffusion prior and a likelihood that Pyro can score."""
+    """What it needs of the model beyond a diffusion prior and a likelihood."""
     cost: ClassVar[str]
     """Denoiser calls per posterior sample at the default settings."""
     exactness: ClassVar[str]
@@ -150,8 +150,10 @@ class Algorithm(ABC):
                 f"check the scale of data and noise, or {advice}"
             )
 
-    def track(self, items: Iterable[Item], total: int, unit: str = "level") -> "tqdm[Item]":
-        """Iterate with a progress bar, if one is wanted."""
+    def track(
+        self, items: Iterable[Item] | None, total: int | None, unit: str = "level"
+    ) -> "tqdm[Item]":
+        """Iterate with a progress bar, if one is wanted; without items, it is moved by hand."""
         return tqdm(
             items, total=total, unit=unit, desc=type(self).__name__, disable=not self.progress
         )

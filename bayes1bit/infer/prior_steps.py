@@ -41,6 +41,10 @@ class PriorStep(ABC):
             Clean signals, shape of ``z``.
         """
 
+    @abstractmethod
+    def num_calls(self, prior: DiffusionPrior, sigma: float) -> int:
+        """Denoiser calls of a step from level ``sigma``."""
+
     def start(self, prior: DiffusionPrior, num: int) -> Tensor:
         """Draw signals from the prior, from pure noise at its largest level.
 
@@ -86,9 +90,13 @@ class ReverseDiffusion(PriorStep):
         if 0 < below < self.num_steps:
             above, next_ = whole[-below - 1].item(), whole[-below].item()
             part = math.log(sigma / next_) / math.log(above / next_)
-        steps = max(1, math.ceil(below + part - 1e-6))
+        steps = max(1, round(below + part))
         levels = _spaced(prior, sigma, steps)
         return torch.cat([levels, levels.new_zeros(1)])
+
+    def num_calls(self, prior: DiffusionPrior, sigma: float) -> int:
+        """See :meth:`PriorStep.num_calls`; solvers of second order take more."""
+        return len(self.levels(prior, sigma)) - 1
 
     @torch.no_grad()
     def __call__(self, prior: DiffusionPrior, z: Tensor, sigma: float) -> Tensor:
@@ -108,6 +116,10 @@ class SampleGiven(PriorStep):
         """See :meth:`PriorStep.__call__`."""
         return prior.sample_given(z, sigma)
 
+    def num_calls(self, prior: DiffusionPrior, sigma: float) -> int:
+        """Steps of the prior's own reverse diffusion."""
+        return len(prior.levels(sigma)) - 1
+
     def start(self, prior: DiffusionPrior, num: int) -> Tensor:
         """Draw by ``prior.sample``."""
         return prior.expand(()).sample((num,))
@@ -123,6 +135,10 @@ class PosteriorMean(PriorStep):
     def __call__(self, prior: DiffusionPrior, z: Tensor, sigma: float) -> Tensor:
         """See :meth:`PriorStep.__call__`."""
         return prior.denoise(z, sigma)
+
+    def num_calls(self, prior: DiffusionPrior, sigma: float) -> int:
+        """One."""
+        return 1
 
     def __repr__(self) -> str:
         return "PosteriorMean()"

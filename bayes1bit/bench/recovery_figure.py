@@ -1,0 +1,221 @@
+"""The figure of a recovery benchmark: what every method answers, and how well with fewer bits.
+
+Above, a column for each method: mean, standard deviation and one sample for the first pictures,
+under one condition, beside the truth. A mean that is sharp where it is wrong, or a deviation that
+is small there, shows at a glance what averages hide. Below, PSNR against n/m for each link and
+noise.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bayes1bit.bench.recovery import BASELINES, SHOWN, Condition, Problem
+from bayes1bit.bench.shown import ShownPictures
+from bayes1bit.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+_FONT = 7
+_SIDE, _EDGE, _PANEL = 0.95, 1.0, 2.9
+"""Inches: side of a picture, what labels and colour bar take, and height of the lower part."""
+_TITLE, _LEGEND = 18, 32
+"""Characters in a line of a title, and of the legend."""
+_HIGHEST = 0.995
+"""Quantile of deviations at which their colours end: a few wild pixels would darken the rest."""
+# the palette of Okabe and Ito, which every kind of colour vision tells apart
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_MARKERS = "osD^vP*X"
+
+
+def plot_recovery(
+    problem: Problem,
+    methods: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    shown: ShownPictures,
+) -> "Figure":
+    """Draw the outcome of a recovery benchmark.
+
+    Pictures are those of the first link and noise, at the middle of the ratios.
+
+    Args:
+        problem: Pictures and measurements.
+        methods: Names of the methods, as they were given to
+            :func:`~bayes1bit.bench.recovery.run_recovery`.
+        rows: What it returned.
+        shown: What it kept, :func:`~bayes1bit.bench.recovery.shown_pictures`. A panel stays empty
+            where nothing was.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        InputError: If signals are not grey or colour pictures, or there is no method.
+    """
+    from matplotlib.figure import Figure
+
+    check_pictures(problem.pictures)
+    if not methods:
+        raise InputError("there is no method to draw")
+    count = min(SHOWN, len(problem.pictures))
+    panels = len(problem.links) * len(problem.noises)
+    aspect = problem.pictures.shape[2] / problem.pictures.shape[3]
+    heights = (3 * count * (_SIDE * aspect + 0.05) + 0.7, _PANEL)
+    width = max(_SIDE * (len(methods) + 1) + _EDGE, 3.2 * panels + 1.0, 6.0)
+    figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=heights)
+    _draw_pictures(halves[0], problem, methods, shown, count)
+    _draw_curves(halves[1], problem, methods, rows)
+    return figure
+
+
+def check_pictures(pictures: Tensor) -> None:
+    """Refuse signals that cannot be drawn as pictures.
+
+    Raises:
+        InputError: If the shape is not (count, 1, H, W) or (count, 3, H, W).
+    """
+    if pictures.dim() != 4 or pictures.shape[1] not in (1, 3):
+        raise InputError(
+            f"signals of shape {tuple(pictures.shape[1:])} cannot be drawn; expected pictures "
+            "(1, H, W) or (3, H, W)"
+        )
+
+
+def _draw_pictures(
+    figure: "SubFigure",
+    problem: Problem,
+    methods: Sequence[str],
+    shown: ShownPictures,
+    count: int,
+) -> None:
+    condition = Condition(
+        problem.links[0], problem.noises[0], problem.ratios[(len(problem.ratios) - 1) // 2]
+    )
+    kept = [
+        [shown.load(problem.key(method, condition, i)) for method in methods] for i in range(count)
+    ]
+    deviations = [_spread(x["std"]) for row in kept for x in row if "std" in x]
+    # one scale for all, so that deviations can be compared
+    pixels = torch.cat([x.flatten() for x in deviations]) if deviations else torch.ones(1)
+    highest = float(np.quantile(pixels.numpy(), _HIGHEST))
+    grid = figure.subplots(3 * count, len(methods) + 1, squeeze=False)
+    maps = {"vmin": 0.0, "vmax": highest or 1.0, "cmap": "viridis"}
+    for axes in grid.flatten():
+        axes.set_axis_off()
+    image = None
+    for i in range(count):
+        mean_row, std_row, sample_row = grid[3 * i : 3 * i + 3]
+        _show(mean_row[0], problem.pictures[i], problem.data_range)
+        for j, parts in enumerate(kept[i], start=1):
+            if parts:
+                _show(mean_row[j], parts["mean"], problem.data_range)
+                _show(sample_row[j], parts["sample"], problem.data_range)
+            if "std" in parts:
+                image = std_row[j].imshow(_spread(parts["std"]).numpy(), **maps)
+            elif parts:
+                std_row[j].text(
+                    0.5, 0.5, "one\nestimate", ha="center", va="center", fontsize=_FONT
+                )
+                _frame(std_row[j])
+        for axes, label in zip(grid[3 * i : 3 * i + 3, 1], ("mean", "std", "sample"), strict=True):
+            axes.text(
+                *(-0.06, 0.5, label),
+                ha="right",
+                va="center",
+                rotation=90,
+                fontsize=_FONT,
+                transform=axes.transAxes,
+            )
+    grid[0, 0].set_title("truth", fontsize=_FONT)
+    for axes, method in zip(grid[0, 1:], methods, strict=True):
+        axes.set_title("\n".join(textwrap.wrap(method, _TITLE)), fontsize=_FONT)
+    if image is not None:
+        bar = figure.colorbar(image, ax=grid, shrink=0.4, aspect=40, pad=0.01, extend="max")
+        bar.set_label("standard deviation", fontsize=_FONT)
+        bar.ax.tick_params(labelsize=_FONT)
+    figure.suptitle(
+        f"n/m = {condition.ratio:g}, {condition.link} noise {condition.noise:g}",
+        fontsize=_FONT + 2,
+    )
+
+
+def _draw_curves(
+    figure: "SubFigure",
+    problem: Problem,
+    methods: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    conditions = list(itertools.product(problem.links, problem.noises))
+    panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
+    lines: dict[str, Any] = {}
+    for axes, (link, noise) in zip(panels, conditions, strict=True):
+        curves = {
+            (method, score): [
+                (row["n/m"], row[score])
+                for row in rows
+                if (row["method"], row["link"], row["noise"]) == (method, link, noise)
+                and row[score] is not None
+            ]
+            for method in [*BASELINES, *methods]
+            for score in ("mean PSNR", "sample PSNR")
+        }
+        for (method, score), points in curves.items():
+            style = _style(method, methods) | {"linestyle": "-" if score[0] == "m" else ":"}
+            (line,) = axes.plot(*zip(*points, strict=True) if points else ([], []), **style)
+            if score == "mean PSNR":
+                lines[method] = line
+        axes.set_title(f"{link} noise {noise:g}", fontsize=_FONT + 1)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(problem.ratios, [f"{ratio:g}" for ratio in problem.ratios])
+        axes.minorticks_off()
+        axes.set_xlabel("n/m", fontsize=_FONT)
+        axes.tick_params(labelsize=_FONT, length=2)
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("PSNR in dB: mean (line), sample (dots)", fontsize=_FONT)
+    figure.legend(
+        lines.values(),
+        ["\n".join(textwrap.wrap(method, _LEGEND)) for method in lines],
+        loc="outside right upper",
+        fontsize=_FONT,
+        frameon=False,
+    )
+
+
+def _style(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Colour and marker of a method; baselines are grey."""
+    if method not in methods:
+        grey = "0.45" if list(BASELINES).index(method) else "0.7"
+        return {"color": grey, "linewidth": 1.0}
+    i = methods.index(method)
+    marker = _MARKERS[(i + i // len(_COLOURS)) % len(_MARKERS)]
+    colour = _COLOURS[i % len(_COLOURS)]
+    return {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.2}
+
+
+def _show(axes: "Axes", picture: Tensor, data_range: tuple[float, float]) -> None:
+    low, high = data_range
+    values = ((picture - low) / (high - low)).clamp(0, 1)
+    array = values[0] if len(values) == 1 else values.permute(1, 2, 0)
+    axes.imshow(array.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
+
+
+def _frame(axes: "Axes") -> None:
+    """Give an empty panel the outline of a picture."""
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[], box_aspect=1)
+    for spine in axes.spines.values():
+        spine.set_color("0.8")
+
+
+def _spread(std: Tensor) -> Tensor:
+    """Standard deviation of a pixel, over the channels its root mean square."""
+    return torch.sqrt(std.square().mean(0))

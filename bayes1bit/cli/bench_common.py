@@ -1,0 +1,95 @@
+"""What the commands of ``bayes1bit bench`` share: options, pictures and tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bayes1bit.cli import report
+from bayes1bit.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bayes1bit.zoo import PriorFolder
+
+Data = Annotated[
+    Path,
+    typer.Option(metavar="PATH", help="Pictures: an .npz file, or a folder of IDX files."),
+]
+Runs = Annotated[
+    Path, typer.Option(metavar="FILE", help="CSV file of single runs; it is gone on with.")
+]
+LINKS = ("probit", "logistic")
+
+
+def read_split(path: Path, split: str, folder: "PriorFolder", count: int) -> "Tensor":
+    """Read the first pictures of a split as signals of a prior.
+
+    Args:
+        path: Picture archive or folder.
+        split: "train" or "test".
+        folder: The prior, whose recipe says how pictures become signals.
+        count: Number of pictures.
+
+    Returns:
+        Signals, shape (count, *event), fewer if there are fewer.
+    """
+    from bayes1bit.diffusion.training.data import Pictures, read_pictures, to_event_shape
+
+    settings = folder.recipe.data
+    stored = to_event_shape(read_pictures(path, split)[:count], settings)
+    return Pictures(stored, stored, settings).scale(stored)
+
+
+def read_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Read positive numbers with commas between them.
+
+    Raises:
+        InputError: If there are others.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f'{option} must be numbers with commas, got "{text}"') from error
+    for number in numbers:
+        report.check_positive(option, number)
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{option} has a number twice: {text}")
+    return numbers
+
+
+def read_words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Read words with commas between them.
+
+    Raises:
+        InputError: If one is unknown or there twice.
+    """
+    words = tuple(part.strip() for part in text.split(","))
+    for word in words:
+        if word not in known:
+            raise InputError(f'{option} can be {", ".join(known)}; got "{word}"')
+    if len(set(words)) < len(words):
+        raise InputError(f"{option} has a word twice: {text}")
+    return words
+
+
+def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, quiet: bool = False) -> None:
+    """Print rows as a table, or as a JSON object."""
+    from bayes1bit.bench.table import format_table
+
+    if as_json:
+        report.print_json({"rows": list(rows)})
+    elif not quiet:
+        print(format_table(rows))
+
+
+def show_tables(tables: dict[str, list[dict[str, Any]]], as_json: bool) -> None:
+    """Print tables with their titles, or as a JSON object."""
+    from bayes1bit.bench.table import format_table
+
+    if as_json:
+        report.print_json(tables)
+    else:
+        print("\n\n".join(f"{title}\n\n{format_table(rows)}" for title, rows in tables.items()))

@@ -1,0 +1,81 @@
+"""``bayes1bit bench speed``, ``reverse`` and ``prior``: the parts that methods are made of."""
+
+from typing import Annotated
+
+import typer
+
+from bayes1bit.cli import options
+from bayes1bit.cli.bench_common import Data, read_split, show_rows, show_tables
+
+
+def speed(as_json: options.Json = False) -> None:
+    """Time operators and traced models against plain torch, as ratios within this run."""
+    import torch
+
+    from bayes1bit.bench import speed as bench
+
+    torch.manual_seed(0)
+    tables = {
+        "Hadamard operator against the dense product of the same size": bench.operator_speed(),
+        "memory of a large Hadamard operator": bench.operator_memory(),
+        "log-likelihood and gradient of a traced model against hand-written torch": (
+            bench.target_overhead()
+        ),
+    }
+    show_tables(tables, as_json)
+
+
+def reverse(
+    prior: options.Prior = "fashion32", seed: options.Seed = 0, as_json: options.Json = False
+) -> None:
+    """Compare reverse solvers on a mixture prior whose components are a prior's example pictures.
+
+    In 10 and in 20 steps from pure noise, a solver should leave the spread of the components.
+    """
+    import torch
+
+    from bayes1bit.bench.reverse import reverse_table
+    from bayes1bit.pictures import example_signals, read_signal
+    from bayes1bit.zoo import open_prior
+
+    torch.manual_seed(seed)
+    folder = open_prior(prior)
+    data = folder.recipe.data
+    means = torch.stack(
+        [
+            read_signal(path, data.event_shape, (data.low, data.high))
+            for path in example_signals(folder.path)
+        ]
+    )
+    show_rows(reverse_table(means), as_json=as_json)
+
+
+def prior(
+    data: Data,
+    name: Annotated[str, typer.Argument(metavar="[NAME]")] = "fashion32",
+    count: Annotated[int, typer.Option(min=100, help="Pictures and samples to compare.")] = 2000,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    precision: options.Precision = "float32",
+    as_json: options.Json = False,
+) -> None:
+    """Judge a prior: distance of its samples to test pictures, and its denoising error there."""
+    import torch
+
+    from bayes1bit.bench.prior import denoising_error, sample_quality
+    from bayes1bit.zoo import load_prior, open_prior
+
+    torch.manual_seed(seed)
+    folder = open_prior(name)
+    loaded = load_prior(folder.path, device=device, precision=precision)
+    train = read_split(data, "train", folder, count)
+    test = read_split(data, "test", folder, count)
+    show_tables(
+        {
+            "Frechet distance to the test set, in random convolutional features": sample_quality(
+                loaded, train, test
+            ),
+            "mean squared denoising error": denoising_error(loaded, test),
+        },
+        as_json,
+    )

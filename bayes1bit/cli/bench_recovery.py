@@ -1,0 +1,103 @@
+"""``bayes1bit bench recovery``: recovery of test pictures by every method."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bayes1bit.cli import options, report
+from bayes1bit.cli.bench_common import (
+    LINKS,
+    Data,
+    Runs,
+    read_numbers,
+    read_split,
+    read_words,
+    show_rows,
+)
+from bayes1bit.cli.specs import read_methods
+
+EXAMPLES = """\b
+Examples:
+  bayes1bit bench recovery --data fashion_mnist.npz
+  bayes1bit bench recovery --data fashion_mnist.npz --methods diff-onebit --ratios 4 --pictures 10
+  bayes1bit bench recovery --data fashion_mnist.npz --noise 0.5,1 --links probit,logistic \\
+      --methods "biht, pnp-onebit, dps misfit=likelihood num_levels=200" \\
+      --averages recovery-averages.csv --figure recovery.png
+"""
+
+
+def recovery(
+    data: Data,
+    prior: options.Prior = "fashion32",
+    methods: options.Methods = "diff-onebit, diff-onebit data_step=proximal",
+    ratios: Annotated[str, typer.Option(metavar="R,R", help="Values of n/m.")] = "2,4,8,16",
+    noise: Annotated[
+        str,
+        typer.Option(metavar="S,S", help="Scales of the noise, in units of the measurements."),
+    ] = "0.5",
+    links: Annotated[
+        str, typer.Option("--links", "--link", metavar="A,B", help="probit, logistic, or both.")
+    ] = "probit",
+    pictures: Annotated[int, typer.Option(min=1, help="Number of test pictures.")] = 50,
+    num_samples: options.NumSamples = 8,
+    out: Runs = Path("runs/recovery.csv"),
+    averages: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CSV file to write the table to.")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Figure to write: pictures, and PSNR (.png, .pdf, .svg)."
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    precision: options.Precision = "float32",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Recover test pictures by every method, from the same bits, and average the scores.
+
+    One row for each link, noise, method and n/m. Two baselines stand beside the methods:
+    back-projection of the bits with the best factor, and the prior's mean. An interrupted run goes
+    on where it stopped. Coverage counts the pixels that vary over the pictures.
+    """
+    import torch
+
+    from bayes1bit.bench.recovery import Problem, run_recovery, shown_pictures
+    from bayes1bit.bench.recovery_figure import check_pictures, plot_recovery
+    from bayes1bit.files import complete_or_absent
+    from bayes1bit.zoo import load_prior, open_prior
+
+    makers = read_methods(methods, num_samples)
+    conditions = {
+        "ratios": read_numbers("--ratios", ratios),
+        "noises": read_numbers("--noise", noise),
+        "links": read_words("--links", links, LINKS),
+    }
+    report.check_device(device)
+    report.check_output(out)
+    if averages is not None:
+        report.check_output(averages)
+    if figure is not None:
+        report.check_picture_output(figure)
+    folder = open_prior(prior)
+    torch.manual_seed(seed)
+    problem = Problem(
+        load_prior(folder.path, device=device, precision=precision),
+        read_split(data, "test", folder, pictures),
+        **conditions,  # type: ignore[arg-type]  # links were checked
+        seed=seed,
+        setup=f"{folder.name} {precision}, {num_samples} samples",
+    )
+    if figure is not None:
+        check_pictures(problem.pictures)
+    rows = run_recovery(problem, makers, out, progress=not quiet)
+    if averages is not None:
+        report.save_rows(rows, averages)
+    if figure is not None:
+        drawn = plot_recovery(problem, list(makers), rows, shown_pictures(out))
+        with complete_or_absent(figure) as temporary:
+            drawn.savefig(temporary)
+    show_rows(rows, as_json=as_json, quiet=quiet)

@@ -1,0 +1,60 @@
+"""Methods as the command line takes them: one spec, or several with commas between them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bayes1bit.errors import InputError
+from bayes1bit.infer.registry import make_algorithm
+
+if TYPE_CHECKING:
+    from bayes1bit.infer import Algorithm
+
+DEFAULT_METHOD = "diff-onebit"
+"""What ``demo`` and ``recover`` use unless told otherwise."""
+
+
+def check_method(spec: str, num_samples: int) -> "Algorithm":
+    """Refuse a method, its settings or its number of samples before a long computation.
+
+    Args:
+        spec: What :func:`~bayes1bit.infer.registry.make_algorithm` takes.
+        num_samples: Number of posterior samples.
+
+    Returns:
+        The algorithm, of a model that cannot be run.
+
+    Raises:
+        InputError: If no algorithm can be made of it.
+    """
+    return make_algorithm(spec, _no_model, num_samples=num_samples)
+
+
+def read_methods(text: str, num_samples: int) -> dict[str, Callable[..., "Algorithm"]]:
+    """Read a list of methods.
+
+    Args:
+        text: Specs with commas between them.
+        num_samples: Number of posterior samples of every method.
+
+    Returns:
+        For each spec, which becomes the method's name, a function from a model to an algorithm.
+
+    Raises:
+        InputError: If a method cannot be made, or is there twice.
+    """
+    makers: dict[str, Callable[..., Algorithm]] = {}
+    for part in text.split(","):
+        spec = " ".join(part.split())
+        check_method(spec, num_samples)
+        if spec in makers:
+            raise InputError(f'method "{spec}" is there twice')
+        makers[spec] = _maker(spec, num_samples)
+    return makers
+
+
+def _maker(spec: str, num_samples: int) -> Callable[..., "Algorithm"]:
+    return lambda model: make_algorithm(spec, model, num_samples=num_samples, progress=False)
+
+
+def _no_model(*args: Any, **kwargs: Any) -> None:
+    """Stands where an algorithm is made to see whether it can be."""

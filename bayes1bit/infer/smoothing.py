@@ -1,0 +1,56 @@
+r"""The likelihood of a signal that is known up to an error.
+
+Where a denoiser answers with D and a mean squared error of :math:`r^2` per dimension, the data are
+not as likely as :math:`p(y \mid D)` says: the error must be averaged over. For one-bit data and a
+normal error the average has a closed form,
+
+.. math:: p(y_i \mid D) = \Phi\!\left(\frac{y_i (a_i D - \tau_i)}
+          {\sqrt{s^2 + r^2 \lVert a_i \rVert^2}}\right),
+
+a sum over the components of the noise for a logistic link. For any other likelihood it is taken as
+that of a normal likelihood with the same largest curvature h, which the average flattens to the
+power :math:`1 / (1 + h r^2)`.
+"""
+
+import torch
+from torch import Tensor
+
+from bayes1bit.infer.langevin_step import largest_curvature
+from bayes1bit.infer.moments import prior_mean, typical_distance
+from bayes1bit.infer.target import Target
+
+
+class SmoothedLikelihood:
+    """Log-likelihood averaged over a white normal error of the signal.
+
+    Args:
+        target: The target.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        structure = target.structure
+        self.structure = structure
+        self.form = None if structure is None or len(target.observed) > 1 else structure.one_bit
+        if structure is not None and self.form is not None:
+            self.squared_norms = structure.operator.row_norms_squared.to(self.form.scale)
+        else:
+            with torch.no_grad():
+                centre = prior_mean(target.prior)[None]
+            rho = typical_distance(target.prior)
+            self.curvature = float(largest_curvature(target, centre, rho))
+
+    def __call__(self, x: Tensor, variance: float) -> Tensor:
+        """Smoothed log-likelihood of each signal, differentiable in ``x``.
+
+        Args:
+            x: Signals, shape (particles, *event).
+            variance: Variance of their error per dimension; 0 for the likelihood itself.
+
+        Returns:
+            Shape (particles,), in nats.
+        """
+        if self.structure is not None and self.form is not None:
+            t = self.structure.apply(x)
+            return self.form.smoothed_log_likelihood(t, variance * self.squared_norms).sum(1)
+        return self.target.log_likelihood(x) / (1 + variance * self.curvature)

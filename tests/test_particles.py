@@ -1,0 +1,76 @@
+"""Averages of weights, and the choice of the next level."""
+
+import math
+
+import pytest
+import torch
+
+from bayes1bit.infer.particles import efficiency, log_mean_exp, next_level
+
+INFINITE = float("inf")
+
+
+def test_log_mean_exp_is_the_log_of_the_mean():
+    values = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+    assert log_mean_exp(values) == pytest.approx(math.log(values.exp().mean()))
+    assert log_mean_exp(torch.full((7,), 3.0)) == pytest.approx(3.0)
+
+
+def test_log_mean_exp_neither_overflows_nor_drops_the_impossible():
+    assert log_mean_exp(torch.tensor([-5000.0, -5000.0 + math.log(3)])) == pytest.approx(
+        -5000 + math.log(2), abs=1e-3
+    )
+    assert log_mean_exp(torch.tensor([-INFINITE, 0.0])) == pytest.approx(math.log(0.5))
+
+
+def test_log_mean_exp_of_single_precision_weights_is_summed_in_double():
+    values = 1e-3 * torch.randn(200_000, generator=torch.Generator().manual_seed(0))
+    exact = math.log(math.fsum(values.double().exp().tolist()) / len(values))
+    assert log_mean_exp(values) == pytest.approx(exact, abs=1e-11)
+
+
+def test_efficiency_is_the_share_of_particles_that_count():
+    assert efficiency(torch.full((8,), -700.0)) == pytest.approx(1)
+    assert efficiency(torch.tensor([0.0, -INFINITE, -INFINITE, -INFINITE])) == pytest.approx(1 / 4)
+    assert efficiency(torch.tensor([5.0, 5.0, -INFINITE, -INFINITE])) == pytest.approx(1 / 2)
+    # weights 1 and 3: (1 + 3)^2 / (2 (1 + 9))
+    assert efficiency(torch.tensor([0.0, math.log(3)])) == pytest.approx(0.8)
+
+
+def tempered(log_likelihood, unit, u):
+    """Log weights of going from u to a new point, when the data count with 1 / (1 + u / unit)."""
+    return lambda new: (1 / (1 + new / unit) - 1 / (1 + u / unit)) * log_likelihood
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.04])
+@pytest.mark.parametrize("fraction", [0.5, 0.8, 0.95])
+def test_every_level_but_the_last_keeps_the_share_asked_for(unit, fraction):
+    log_likelihood = 30 * torch.randn(500, generator=torch.Generator().manual_seed(1))
+    u, levels = INFINITE, []
+    while u > 0:
+        log_weights = tempered(log_likelihood, unit, u)
+        new = next_level(log_weights, u, unit, fraction)
+        assert new < u
+        # never less; bisection leaves the logarithm of the weight a relative error below 1e-4
+        assert efficiency(log_weights(new)) >= fraction
+        if new > 0:
+            assert efficiency(log_weights(new)) < fraction + 0.002
+        u = new
+        levels.append(u)
+    assert levels[-1] == 0.0
+    assert len(levels) > 10
+
+
+def test_the_end_is_taken_as_soon_as_it_keeps_the_share():
+    log_likelihood = torch.linspace(0, 1, 50)
+    for u in (1e-3, 2.0, INFINITE):
+        assert next_level(tempered(log_likelihood, 1.0, u), u, 1.0, 0.5) == 0.0
+    # data that say nothing
+    assert next_level(tempered(torch.zeros(50), 1.0, INFINITE), INFINITE, 1.0, 0.99) == 0.0
+
+
+def test_a_larger_share_takes_shorter_steps():
+    log_weights = tempered(torch.linspace(-40, 0, 50), 1.0, INFINITE)
+    levels = [next_level(log_weights, INFINITE, 1.0, f) for f in (0.3, 0.6, 0.9)]
+    assert levels == sorted(levels)
+    assert levels[0] < levels[2]
