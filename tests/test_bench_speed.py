@@ -61,7 +61,7 @@ def test_wrong_draws_fail(likelihood):
         assert goodness_of_fit(target, x, draws, RHO)[1] < 1e-4, name
 
 
-def test_distribution_functions_are_right_to_nearly_five_digits():
+def test_distribution_functions_are_right_to_three_digits():
     """Against draws by inversion, evenly spaced, of a likelihood with a closed form."""
     operator = Dense(2 * torch.eye(2, dtype=torch.float64), row_gram=4.0)
     prior = GaussianMixturePrior(torch.zeros(1, 2, dtype=torch.float64), 1.0)
@@ -72,7 +72,7 @@ def test_distribution_functions_are_right_to_nearly_five_digits():
 
     y = torch.tensor([0.5, -1.0], dtype=torch.float64)
     target = Target.from_model(model, y)
-    count = 4_000
+    count = 2_000
     x = torch.tensor([[0.2, 0.1]], dtype=torch.float64).expand(count, 2)
     variance = (2 * RHO) ** 2
     gain = variance / (variance + 0.09)
@@ -80,8 +80,8 @@ def test_distribution_functions_are_right_to_nearly_five_digits():
     levels = (torch.arange(count, dtype=torch.float64)[:, None] + 0.5) / count
     t = mean + (gain * 0.09) ** 0.5 * torch.special.ndtri(levels)
     distance, _ = goodness_of_fit(target, x, t / 2, RHO)
-    # half a step of the even spacing, and the grid's own error
-    assert distance < 0.5 / count + 2e-5
+    # half a step of the even spacing, and the grid's own error, with nine points to a deviation
+    assert distance < 0.5 / count + 3e-4
 
 
 def test_large_langevin_steps_fail():
@@ -104,7 +104,7 @@ def test_other_likelihoods_are_judged_if_they_separate():
 def test_table_of_data_steps(monkeypatch):
     monkeypatch.setattr(speed, "BLOCK", 1e-4)
     torch.manual_seed(4)
-    rows = data_step_speed(n=256, m=128, particles=64)
+    rows = data_step_speed(n=256, m=128, particles=16)
     assert [(row["link"], row["step size"]) for row in rows] == [
         ("probit", "0.01"),
         ("probit", "own"),

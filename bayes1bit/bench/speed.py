@@ -25,7 +25,7 @@ BLOCK = 0.02
 LONG_ROUNDS = 3
 """Blocks of a function that takes seconds."""
 LARGE = ((3, 256, 256), 12_288)
-REACH, GRID = 10.0, 2_001
+REACH, GRID = 10.0, 1_001
 """Half the width, in standard deviations, and the points of the grid for an output's law."""
 
 

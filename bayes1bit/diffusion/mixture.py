@@ -91,6 +91,7 @@ class GaussianMixturePrior(DiffusionPrior):
             ``scale``, where the components can no longer be told apart.
         solver: See :class:`~bayes1bit.diffusion.prior.DiffusionPrior`.
         num_steps: See :class:`~bayes1bit.diffusion.prior.DiffusionPrior`.
+        max_batch: See :class:`~bayes1bit.diffusion.prior.DiffusionPrior`.
 
     Raises:
         InputError: If the shapes disagree, the means are not finite, the scale is not positive,
@@ -107,6 +108,7 @@ class GaussianMixturePrior(DiffusionPrior):
         sigma_max: float | None = None,
         solver: ReverseSolver | None = None,
         num_steps: int = 40,
+        max_batch: int | None = None,
         validate_args: bool | None = None,
     ) -> None:
         if means.ndim < 2 or not means.is_floating_point():
@@ -138,6 +140,7 @@ class GaussianMixturePrior(DiffusionPrior):
             error=self._mixture_error,
             solver=solver,
             num_steps=num_steps,
+            max_batch=max_batch,
             validate_args=validate_args,
         )
         self._table: list[ErrorTable] = []

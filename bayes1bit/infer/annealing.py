@@ -42,6 +42,7 @@ from bayes1bit.infer.gibbs_step import gram_matrix
 from bayes1bit.infer.langevin_step import LangevinStep, largest_curvature
 from bayes1bit.infer.moments import typical_distance
 from bayes1bit.infer.one_bit_form import OneBitForm
+from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.structure import Structure
 from bayes1bit.infer.target import Target
 
@@ -178,6 +179,27 @@ class _Tempered(Target):
 
 
 _LOG_TWO = 0.6931471805599453
+
+
+def sweep(target: Target, x: Tensor, prior_step: PriorStep, num_sweeps: int) -> Tensor:
+    """Sweeps that leave the posterior invariant, at the end of the path.
+
+    Args:
+        target: The target.
+        x: Signals, shape (particles, *event).
+        prior_step: How the signal is drawn given its noisy copy.
+        num_sweeps: Number of sweeps; 0 leaves ``x`` alone.
+
+    Returns:
+        Signals, shape of ``x``.
+    """
+    if num_sweeps == 0:
+        return x
+    path = path_of(target)
+    path.features(x)
+    for _ in range(num_sweeps):
+        x = prior_step(target.prior, path.noisy_copy(x, 0.0), path.coupling(0.0))
+    return x
 
 
 def path_of(target: Target) -> Path:

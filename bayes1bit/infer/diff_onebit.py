@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from bayes1bit.diffusion import DiffusionPrior, karras_levels
+from bayes1bit.diffusion import karras_levels
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
+from bayes1bit.infer.moments import typical_distance
 from bayes1bit.infer.steps import DataStep, GradientStep
 from bayes1bit.infer.target import Target
 
@@ -88,7 +89,7 @@ class DiffOneBit(Algorithm):
         """Run all starts down the levels at once."""
         self.data_step.prepare(target)
         prior = target.prior
-        first = self.sigma_max or _first_level(prior)
+        first = self.sigma_max or typical_distance(prior)
         levels = karras_levels(first, prior.sigma_min, self.num_levels).tolist()
         shape = (self.num_samples, *prior.event_shape)
         x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
@@ -101,11 +102,3 @@ class DiffOneBit(Algorithm):
             x = x0 + sigma_next * noise
             self.check_finite(x, f"sigma = {sigma:.3g}")
         return Draws(x)
-
-
-def _first_level(prior: DiffusionPrior) -> float:
-    """Typical distance of a signal from the prior's mean, where that is known."""
-    if not prior.has_error:
-        return prior.sigma_max
-    distance = (prior.event_shape.numel() * float(prior.error(prior.sigma_max))) ** 0.5
-    return min(distance, prior.sigma_max)

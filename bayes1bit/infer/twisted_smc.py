@@ -27,7 +27,7 @@ import torch
 
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
-from bayes1bit.infer.annealing import path_of
+from bayes1bit.infer.annealing import sweep
 from bayes1bit.infer.moment_matched import guided_levels, guided_step
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
@@ -48,7 +48,7 @@ class TwistedSMC(Algorithm):
         resampling: Resampling scheme.
         num_sweeps: Sweeps at the end that leave the posterior invariant. Without any, the last
             weights are kept.
-        prior_step: Prior step of these sweeps.
+        prior_step: Prior step of these sweeps; ``ReverseDiffusion(16)`` by default.
         site: Name of the diffusion site, needed only if the model has several.
         progress: Whether to show a progress bar.
 
@@ -122,8 +122,5 @@ class TwistedSMC(Algorithm):
         if not self.num_sweeps:
             return Draws(x, weights, log_evidence)
         x = x[resample(weights, len(x), self.resampling)]
-        path = path_of(target)
-        path.features(x)
-        for _ in range(self.num_sweeps):
-            x = self.prior_step(prior, path.noisy_copy(x, 0.0), path.coupling(0.0))
+        x = sweep(target, x, self.prior_step, self.num_sweeps)
         return Draws(x, log_evidence=log_evidence)

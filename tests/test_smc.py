@@ -1,0 +1,241 @@
+"""SplitGibbsSMC, TwistedSMC and MomentMatched against exact posteriors."""
+
+import math
+
+import pyro
+import pytest
+import torch
+
+import bayes1bit as b1
+from bayes1bit.bench.exact import ExactPosterior, GridPosterior
+from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
+from bayes1bit.errors import InputError
+from bayes1bit.infer import (
+    MomentMatched,
+    ReverseDiffusion,
+    SampleGiven,
+    SplitGibbsSMC,
+    Target,
+    TwistedSMC,
+)
+from bayes1bit.operators import Dense, Hadamard
+
+MEANS = torch.tensor([[-1.0, -0.6], [1.0, 0.8], [0.2, -1.4]])
+Y = torch.tensor([1.0, -1.0])
+
+
+def plane_prior() -> GaussianMixturePrior:
+    return GaussianMixturePrior(MEANS, 0.4, torch.tensor([0.5, 0.3, 0.2]))
+
+
+def one_bit_model(prior, operator, **options):
+    def model(y=None):
+        x = pyro.sample("x", prior)
+        return pyro.sample("y", b1.OneBit(operator(x), **options).to_event(1), obs=y)
+
+    return model
+
+
+def cases():
+    rotation = torch.tensor([[0.8, 0.6], [-0.6, 0.8]])
+    general = torch.tensor([[1.0, 0.3], [0.4, -0.9], [0.7, 0.7]])
+    yield "probit", Hadamard((2,), m=2, seed=1), Y, {"scale": 0.5}
+    yield "logistic", Hadamard((2,), m=1, seed=1), Y[:1], {"scale": 0.3, "link": "logistic"}
+    yield "threshold", Dense(rotation, (2,)), Y, {"scale": 0.4, "threshold": torch.ones(2) / 3}
+    yield "flips", Hadamard((2,), m=2, seed=1), Y, {"scale": 0.3, "flip": 0.1}
+    yield "general", Dense(general, (2,)), torch.tensor([1.0, -1.0, 1.0]), {"scale": 0.5}
+
+
+CASES = {name: rest for name, *rest in cases()}
+
+
+def moments(posterior):
+    """Mean and second moments, which a bimodal posterior needs both of."""
+    samples = posterior.samples.double()
+    outer = samples[:, :, None] * samples[:, None, :]
+    return torch.cat([samples.mean(0), outer.mean(0)[[0, 0, 1], [0, 1, 1]]])
+
+
+def grid_moments(grid):
+    return torch.stack(
+        [
+            grid.expectation(lambda x: x[:, 0]),
+            grid.expectation(lambda x: x[:, 1]),
+            grid.expectation(lambda x: x[:, 0].square()),
+            grid.expectation(lambda x: x[:, 0] * x[:, 1]),
+            grid.expectation(lambda x: x[:, 1].square()),
+        ]
+    ).double()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_split_gibbs_smc_gives_the_grid_posterior_and_its_evidence(case):
+    operator, y, options = CASES[case]
+    model = one_bit_model(plane_prior(), operator, **options)
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(3)
+    posterior = SplitGibbsSMC(model, 4000, prior_step=SampleGiven(), progress=False).run(y)
+    # values are of order 1: the standard error of 4000 nearly independent draws is below 0.016
+    assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.07
+    # a handful of levels that each keep 80% of 4000 particles: standard error about 0.02
+    assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.08)
+
+
+def test_the_evidence_is_unbiased():
+    operator, y, options = CASES["probit"]
+    model = one_bit_model(plane_prior(), operator, **options)
+    target = Target.from_model(model, y)
+    exact = ExactPosterior.from_target(target).log_evidence
+    pyro.set_rng_seed(5)
+    algorithm = SplitGibbsSMC(model, 64, prior_step=SampleGiven(), progress=False)
+    estimates = [algorithm.draw(target).log_evidence for _ in range(300)]
+    ratios = (torch.tensor(estimates, dtype=torch.float64) - float(exact)).exp()
+    error = ratios.std() / math.sqrt(len(ratios))
+    assert error < 0.02
+    assert abs(ratios.mean() - 1) < 4 * error
+
+
+def test_reverse_diffusion_in_place_of_exact_draws_finds_the_posterior():
+    generator = torch.Generator().manual_seed(11)
+    means = torch.randn(6, 64, generator=generator)
+    prior = GaussianMixturePrior(means, 0.3)
+    model = one_bit_model(prior, Hadamard((64,), m=16, seed=2), scale=0.5)
+    y = torch.randn(16, generator=generator).sign()
+    exact = ExactPosterior.from_target(Target.from_model(model, y))
+    pyro.set_rng_seed(7)
+    posterior = SplitGibbsSMC(model, 1000, progress=False).run(y)
+    shares = prior.component_log_probs(posterior.samples).exp().mean(0)
+    assert 0.5 * (shares - exact.component_probs).abs().sum() < 0.05
+    assert posterior.std.square().mean().sqrt() == pytest.approx(
+        float(exact.std.square().mean().sqrt()), rel=0.05
+    )
+    assert posterior.log_evidence == pytest.approx(float(exact.log_evidence), abs=0.25)
+
+
+def test_a_likelihood_without_structure_is_tempered():
+    prior = plane_prior()
+
+    def model(y=None):
+        x = pyro.sample("x", prior)
+        radius = x.square().sum().sqrt()
+        return pyro.sample("y", pyro.distributions.Normal(radius, 0.3), obs=y)
+
+    y = torch.tensor(1.2)
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(2)
+    posterior = SplitGibbsSMC(model, 2000, prior_step=SampleGiven(), progress=False).run(y)
+    assert posterior.attributes["structure"] == "gradients only"
+    # the coupling widens a noise of 0.3 to about sqrt(1.1) times that
+    assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.12
+    assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.15)
+
+
+@pytest.mark.parametrize("num_sweeps", [0, 3])
+@pytest.mark.parametrize("case", ["probit", "logistic", "general"])
+def test_twisted_smc_gives_the_grid_posterior(case, num_sweeps):
+    operator, y, options = CASES[case]
+    model = one_bit_model(plane_prior(), operator, **options)
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(4)
+    posterior = TwistedSMC(
+        model, 4000, num_levels=100, num_sweeps=num_sweeps, prior_step=SampleGiven(),
+        progress=False,
+    ).run(y)  # fmt: skip
+    # without sweeps the last weights are kept
+    assert posterior.weights is None or num_sweeps == 0
+    drawn = posterior.equally_weighted()
+    # in two dimensions the finite chain itself is off by a few hundredths
+    assert (moments(drawn) - grid_moments(grid)).abs().max() < 0.12
+    assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
+
+
+def test_twisted_smc_is_exact_for_one_normal_component():
+    """Where the prior is normal the chain is the prior, whatever its steps."""
+    prior = GaussianMixturePrior(torch.zeros(1, 2), 0.7)
+    operator, y, options = CASES["probit"]
+    model = one_bit_model(prior, operator, **options)
+    target = Target.from_model(model, y)
+    exact = float(ExactPosterior.from_target(target).log_evidence)
+    pyro.set_rng_seed(6)
+    algorithm = TwistedSMC(model, 64, num_levels=8, num_sweeps=0, progress=False)
+    estimates = [algorithm.draw(target).log_evidence for _ in range(200)]
+    ratios = (torch.tensor(estimates, dtype=torch.float64) - exact).exp()
+    error = ratios.std() / math.sqrt(len(ratios))
+    assert error < 0.02
+    assert abs(ratios.mean() - 1) < 4 * error
+
+
+def test_guidance_is_exact_for_one_normal_component_and_one_measurement():
+    """The guided mean is that of the posterior; only the white variance is not."""
+    prior = GaussianMixturePrior(torch.zeros(1, 2), 0.7)
+    model = one_bit_model(prior, Hadamard((2,), m=1, seed=1), scale=0.5)
+    y = Y[:1]
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(8)
+    posterior = MomentMatched(model, 4000, num_levels=60, num_sweeps=0, progress=False).run(y)
+    assert (posterior.mean - grid.mean).abs().max() < 0.06
+    swept = MomentMatched(
+        model, 4000, num_levels=60, num_sweeps=10, prior_step=SampleGiven(), progress=False
+    ).run(y)
+    assert (moments(swept) - grid_moments(grid)).abs().max() < 0.05
+
+
+def test_denoiser_calls_and_batches_are_counted_and_bounded():
+    means = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    prior = GaussianMixturePrior(means, 0.3, max_batch=5)
+    largest = []
+    prior.denoiser.register_forward_hook(lambda module, arguments, output: largest.append(
+        len(arguments[0])
+    ))  # fmt: skip
+    model = one_bit_model(prior, Hadamard((16,), m=4, seed=2), scale=0.5)
+    y = torch.ones(4)
+    posterior = MomentMatched(model, 12, num_levels=10, num_sweeps=0, progress=False).run(y)
+    assert posterior.nfe == 20
+    posterior = TwistedSMC(
+        model, 12, num_levels=10, num_sweeps=2, prior_step=ReverseDiffusion(2), progress=False
+    ).run(y)
+    assert 20 < posterior.nfe <= 24
+    SplitGibbsSMC(model, 12, progress=False).run(y)
+    assert max(largest) == 5
+
+
+def test_a_diverging_prior_is_named_with_its_level():
+    class Broken(torch.nn.Module):
+        def forward(self, x, sigma):
+            return x * float("nan")
+
+    prior = DiffusionPrior(Broken(), (4,), 0.01, 10.0, error=lambda sigma: torch.as_tensor(0.1))
+    model = one_bit_model(prior, Hadamard((4,), m=2, seed=0), scale=0.5)
+    for algorithm in (SplitGibbsSMC, TwistedSMC, MomentMatched):
+        with pytest.raises(FloatingPointError, match=r"diverged at (u|rho|sigma) = "):
+            algorithm(model, 4, progress=False).run(torch.ones(2))
+
+
+def test_guidance_needs_an_error_table():
+    prior = DiffusionPrior(plane_prior().denoiser, (2,), 0.01, 10.0)
+    model = one_bit_model(prior, Hadamard((2,), m=2, seed=1), scale=0.5)
+    for algorithm in (TwistedSMC, MomentMatched):
+        with pytest.raises(InputError, match="error"):
+            algorithm(model, 4, progress=False).run(Y)
+    # the other sampler does without: its levels are geometric then
+    assert SplitGibbsSMC(model, 8, progress=False).run(Y).log_evidence is not None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        (SplitGibbsSMC, {"explore": -1.0}),
+        (SplitGibbsSMC, {"efficiency": 1.0}),
+        (SplitGibbsSMC, {"num_sweeps": 0}),
+        (TwistedSMC, {"num_levels": 0}),
+        (TwistedSMC, {"sigma_max": 0.0}),
+        (TwistedSMC, {"threshold": 1.5}),
+        (TwistedSMC, {"num_sweeps": -1}),
+        (MomentMatched, {"num_levels": 0}),
+        (MomentMatched, {"sigma_max": -1.0}),
+        (MomentMatched, {"num_sweeps": -1}),
+    ],
+)
+def test_settings_out_of_range_are_refused(algorithm, settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        algorithm(lambda: None, 4, **settings)
