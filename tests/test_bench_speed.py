@@ -25,6 +25,12 @@ LIKELIHOODS = {
 every_likelihood = pytest.mark.parametrize("likelihood", LIKELIHOODS.values(), ids=LIKELIHOODS)
 
 
+@pytest.fixture
+def coarse(monkeypatch):
+    """A grid that is fine enough for the few outputs of a test, whose own error is a hundredth."""
+    monkeypatch.setattr(speed, "GRID", 301)
+
+
 def make_target(likelihood, operator=OPERATOR):
     prior = GaussianMixturePrior(torch.zeros(1, *operator.event_shape), 1.0)
 
@@ -36,6 +42,7 @@ def make_target(likelihood, operator=OPERATOR):
 
 
 @every_likelihood
+@pytest.mark.usefixtures("coarse")
 def test_exact_draws_pass(likelihood):
     """By the Kolmogorov distribution a right one fails in one seed of ten thousand."""
     torch.manual_seed(0)
@@ -46,6 +53,7 @@ def test_exact_draws_pass(likelihood):
 
 
 @every_likelihood
+@pytest.mark.usefixtures("coarse")
 def test_wrong_draws_fail(likelihood):
     """Each is off by a fifth of the coupling, or does not see the data."""
     torch.manual_seed(1)
@@ -72,7 +80,7 @@ def test_distribution_functions_are_right_to_three_digits():
 
     y = torch.tensor([0.5, -1.0], dtype=torch.float64)
     target = Target.from_model(model, y)
-    count = 2_000
+    count = 1_000
     x = torch.tensor([[0.2, 0.1]], dtype=torch.float64).expand(count, 2)
     variance = (2 * RHO) ** 2
     gain = variance / (variance + 0.09)
@@ -84,6 +92,7 @@ def test_distribution_functions_are_right_to_three_digits():
     assert distance < 0.5 / count + 3e-4
 
 
+@pytest.mark.usefixtures("coarse")
 def test_large_langevin_steps_fail():
     """They settle on a variance that is too large by a quarter and more."""
     torch.manual_seed(2)
@@ -92,6 +101,7 @@ def test_large_langevin_steps_fail():
     assert goodness_of_fit(target, x, draws, RHO)[1] < 1e-4
 
 
+@pytest.mark.usefixtures("coarse")
 def test_other_likelihoods_are_judged_if_they_separate():
     torch.manual_seed(3)
     target, x = make_target(lambda t: Quantized(t, 0.5, torch.tensor([-1.0, 0.0, 1.0])))

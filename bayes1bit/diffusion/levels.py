@@ -111,6 +111,8 @@ def adapted_levels(
     _check(sigma_max, sigma_min, num)
     if not floor > 0:
         raise InputError(f"floor must be positive, got {floor}")
+    if sigma_max == sigma_min:
+        return torch.full((num,), sigma_max, dtype=torch.float64)
     grid = geometric_levels(sigma_max, sigma_min, _GRID).flip(0)
     squared, measured = grid.square(), error(grid).double().cpu()
     # a denoiser is never worse than its input, but a measured error may be by rounding

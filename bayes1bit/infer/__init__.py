@@ -26,6 +26,7 @@ from bayes1bit.infer.steps import DataStep, GradientStep, ProximalStep
 from bayes1bit.infer.structure import OneBitForm, Structure
 from bayes1bit.infer.target import Target
 from bayes1bit.infer.twisted_smc import TwistedSMC
+from bayes1bit.infer.two_path_smc import TwoPathSMC
 
 __all__ = [
     "ALGORITHMS",
@@ -64,6 +65,7 @@ __all__ = [
     "Target",
     "Tempering",
     "TwistedSMC",
+    "TwoPathSMC",
     "best_draw_step",
     "guided_denoise",
     "path_of",

@@ -43,15 +43,20 @@ class GuidedStep:
 
     Attributes:
         mean: Mean of the step without data, shape (particles, *event).
-        shift: What the data add to it, shape of ``mean``.
+        shift: What the data add to it, shape of ``mean``; None without guidance.
         std: Standard deviation of its white noise.
         log_likelihood: Log-likelihood of the noisy signals in nats, shape (particles,).
     """
 
     mean: Tensor
-    shift: Tensor
+    shift: Tensor | None
     std: float
     log_likelihood: Tensor
+
+    def __getitem__(self, index: Tensor) -> "GuidedStep":
+        """The step of chosen particles."""
+        shift = None if self.shift is None else self.shift[index]
+        return GuidedStep(self.mean[index], shift, self.std, self.log_likelihood[index])
 
 
 def guided_step(
@@ -60,6 +65,8 @@ def guided_step(
     x: Tensor,
     sigma: float,
     sigma_next: float,
+    guidance: float = 1.0,
+    inflation: float = 1.0,
 ) -> GuidedStep:
     """The guided, variance-corrected reverse step; one denoiser call and its backward pass.
 
@@ -69,12 +76,21 @@ def guided_step(
         x: Noisy signals, shape (particles, *event).
         sigma: Their level a.
         sigma_next: The next level b, which may be 0.
+        guidance: Factor of the shift; 0 spares the backward pass.
+        inflation: Factor of the error's variance in the likelihood.
     """
     error = float(prior.error(sigma))
-    clean, value, gradient = guided_denoise(prior, x, sigma, lambda d: likelihood(d, error))
     k = 1 - (sigma_next / sigma) ** 2
-    variance = sigma_next**2 * k + k**2 * error
-    return GuidedStep(torch.lerp(x, clean, k), k * sigma**2 * gradient, variance**0.5, value)
+    std = (sigma_next**2 * k + k**2 * error) ** 0.5
+    if guidance == 0:
+        clean = prior.denoise(x, sigma)
+        value = likelihood(clean, inflation * error)
+        return GuidedStep(torch.lerp(x, clean, k), None, std, value)
+    clean, value, gradient = guided_denoise(
+        prior, x, sigma, lambda d: likelihood(d, inflation * error)
+    )
+    shift = guidance * k * sigma**2 * gradient
+    return GuidedStep(torch.lerp(x, clean, k), shift, std, value)
 
 
 def guided_levels(prior: DiffusionPrior, sigma_max: float | None, num_levels: int) -> list[float]:
@@ -147,6 +163,7 @@ class MomentMatched(Algorithm):
         x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
             step = guided_step(prior, likelihood, x, sigma, sigma_next)
+            assert step.shift is not None
             x = step.mean + step.shift + step.std * torch.randn_like(x)
             self.check_finite(x, f"sigma = {sigma:.3g}")
         return Draws(sweep(target, x, self.prior_step, self.num_sweeps))

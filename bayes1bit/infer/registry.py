@@ -47,8 +47,10 @@ from bayes1bit.infer.split_gibbs import SplitGibbs
 from bayes1bit.infer.split_gibbs_smc import SplitGibbsSMC
 from bayes1bit.infer.steps import GradientStep, ProximalStep
 from bayes1bit.infer.twisted_smc import TwistedSMC
+from bayes1bit.infer.two_path_smc import TwoPathSMC
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
+    "two-path-smc": TwoPathSMC,
     "split-gibbs-smc": SplitGibbsSMC,
     "twisted-smc": TwistedSMC,
     "moment-matched": MomentMatched,

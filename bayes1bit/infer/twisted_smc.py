@@ -14,8 +14,13 @@ weights to its evidence. Here p is the variance-corrected reverse step and q the
 guidance of :mod:`bayes1bit.infer.moment_matched`, which differ in their mean alone, and
 :math:`\psi` is the smoothed likelihood.
 
-The finite chain is not quite the prior, which shows in the evidence above all. Copies that
-resampling leaves are moved apart by sweeps that leave the posterior invariant
+The twisting function takes the denoiser's errors for independent from one measurement to the next,
+and so speaks too surely while modes compete. This makes weights uneven, and estimates of the
+evidence too low. Inflating its variance helps. So does doing without guidance: with q = p a step
+needs no backward pass, and the twisting function alone, which looks ahead to the denoised signal,
+selects the particles; more of them must be carried then.
+
+Copies that resampling leaves are moved apart by sweeps that leave the posterior invariant
 (:mod:`bayes1bit.infer.annealing`).
 """
 
@@ -41,13 +46,16 @@ class TwistedSMC(Algorithm):
 
     Args:
         model: A Pyro model with one diffusion site.
-        num_samples: Number of particles.
+        num_samples: Number of samples.
+        explore: Particles per sample on the way down the levels.
+        guidance: Share of the guidance that steps take: 1 as above, 0 for none.
+        inflation: Factor of the twisting function's variance.
         num_levels: Noise levels.
         sigma_max: First level; the prior's largest by default.
         threshold: Effective share of particles below which they are resampled.
         resampling: Resampling scheme.
-        num_sweeps: Sweeps at the end that leave the posterior invariant. Without any, the last
-            weights are kept.
+        num_sweeps: Sweeps at the end that leave the posterior invariant. Without any,
+            and with one particle per sample, the last weights are kept.
         prior_step: Prior step of these sweeps; ``ReverseDiffusion(16)`` by default.
         site: Name of the diffusion site, needed only if the model has several.
         progress: Whether to show a progress bar.
@@ -67,6 +75,9 @@ class TwistedSMC(Algorithm):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
+        explore: float = 1.0,
+        guidance: float = 1.0,
+        inflation: float = 1.0,
         num_levels: int = 60,
         sigma_max: float | None = None,
         threshold: float = 0.5,
@@ -85,6 +96,13 @@ class TwistedSMC(Algorithm):
             raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
         if num_sweeps < 0:
             raise InputError(f"num_sweeps must not be negative, got {num_sweeps}")
+        if not explore >= 1:
+            raise InputError(f"explore must be at least 1, got {explore}")
+        if not 0 <= guidance <= 1:
+            raise InputError(f"guidance must lie between 0 and 1, got {guidance}")
+        if not inflation > 0:
+            raise InputError(f"inflation must be positive, got {inflation}")
+        self.explore, self.guidance, self.inflation = explore, guidance, inflation
         self.num_levels, self.sigma_max = num_levels, sigma_max
         self.threshold, self.resampling = threshold, resampling
         self.num_sweeps, self.prior_step = num_sweeps, prior_step or ReverseDiffusion()
@@ -94,33 +112,37 @@ class TwistedSMC(Algorithm):
         """Run all particles down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
         levels = guided_levels(prior, self.sigma_max, self.num_levels)
-        shape = (self.num_samples, *prior.event_shape)
+        shape = (round(self.explore * self.num_samples), *prior.event_shape)
         x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
         log_weights = x.new_zeros(len(x))
         log_evidence = 0.0
         before = log_weights  # log psi of the level above, 0 for the prior
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
-            step = guided_step(prior, likelihood, x, sigma, sigma_next)
+            step = guided_step(
+                prior, likelihood, x, sigma, sigma_next, self.guidance, self.inflation
+            )
             log_weights = log_weights + step.log_likelihood - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
-            mean, shift, psi = step.mean, step.shift, step.log_likelihood
             if efficiency(log_weights) < self.threshold:
                 log_evidence += log_mean_exp(log_weights)
-                kept = resample(log_weights.softmax(0), len(x), self.resampling)
-                mean, shift, psi = mean[kept], shift[kept], psi[kept]
+                step = step[resample(log_weights.softmax(0), len(x), self.resampling)]
                 log_weights = torch.zeros_like(log_weights)
             noise = torch.randn_like(x)
-            x = mean + shift + step.std * noise
-            # log p - log q of two normals that differ by the shift of their means
-            scaled = (shift / step.std).flatten(1)
-            log_weights -= (0.5 * scaled.square() + scaled * noise.flatten(1)).sum(1)
-            before = psi
+            x = step.mean + step.std * noise
+            if step.shift is not None:
+                x = x + step.shift
+                # log p - log q of two normals that differ by the shift of their means
+                scaled = (step.shift / step.std).flatten(1)
+                log_weights = log_weights - (
+                    0.5 * scaled.square() + scaled * noise.flatten(1)
+                ).sum(1)
+            before = step.log_likelihood
         log_weights = log_weights + likelihood(x, 0.0) - before
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)
         weights = log_weights.double().softmax(0)
-        if not self.num_sweeps:
+        if not self.num_sweeps and len(x) == self.num_samples:
             return Draws(x, weights, log_evidence)
-        x = x[resample(weights, len(x), self.resampling)]
+        x = x[resample(weights, self.num_samples, self.resampling)]
         x = sweep(target, x, self.prior_step, self.num_sweeps)
         return Draws(x, log_evidence=log_evidence)
