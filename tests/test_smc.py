@@ -11,12 +11,14 @@ from bayes1bit.bench.exact import ExactPosterior, GridPosterior
 from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer import (
+    Draws,
     MomentMatched,
     ReverseDiffusion,
     SampleGiven,
     SplitGibbsSMC,
     Target,
     TwistedSMC,
+    TwoPathSMC,
 )
 from bayes1bit.operators import Dense, Hadamard
 
@@ -149,6 +151,42 @@ def test_twisted_smc_gives_the_grid_posterior(case, num_sweeps):
     assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
 
 
+def test_weaker_guidance_and_a_wider_twist_tend_to_the_same_posterior():
+    operator, y, options = CASES["probit"]
+    model = one_bit_model(plane_prior(), operator, **options)
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(9)
+    for guidance in (0.0, 0.5):
+        posterior = TwistedSMC(
+            model, 2000, explore=2.0, guidance=guidance, inflation=2.0, num_levels=100,
+            prior_step=SampleGiven(), progress=False,
+        ).run(y)  # fmt: skip
+        assert len(posterior.samples) == 2000
+        assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.12
+        assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
+
+
+def test_two_paths_are_pooled_by_their_evidence(monkeypatch):
+    operator, y, options = CASES["probit"]
+    model = one_bit_model(plane_prior(), operator, **options)
+    grid = GridPosterior(Target.from_model(model, y))
+    pyro.set_rng_seed(10)
+    posterior = TwoPathSMC(
+        model, 3000, num_levels=60, prior_step=SampleGiven(), progress=False
+    ).run(y)
+    assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.1
+    assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.1)
+
+    def cloud(value, log_evidence):
+        return lambda self, target: Draws(torch.full((8, 2), value), log_evidence=log_evidence)
+
+    monkeypatch.setattr(SplitGibbsSMC, "draw", cloud(1.0, -5.0 - math.log(3)))
+    monkeypatch.setattr(TwistedSMC, "draw", cloud(2.0, -5.0))
+    pooled = TwoPathSMC(model, 8, progress=False).run(y)
+    assert pooled.log_evidence == pytest.approx(-5.0 + math.log(2 / 3))
+    assert (pooled.samples == 2.0).all(1).sum() == 6  # three quarters of the weight
+
+
 def test_twisted_smc_is_exact_for_one_normal_component():
     """Where the prior is normal the chain is the prior, whatever its steps."""
     prior = GaussianMixturePrior(torch.zeros(1, 2), 0.7)
@@ -231,6 +269,10 @@ def test_guidance_needs_an_error_table():
         (TwistedSMC, {"sigma_max": 0.0}),
         (TwistedSMC, {"threshold": 1.5}),
         (TwistedSMC, {"num_sweeps": -1}),
+        (TwistedSMC, {"explore": 0.5}),
+        (TwistedSMC, {"guidance": 1.5}),
+        (TwistedSMC, {"inflation": 0.0}),
+        (TwoPathSMC, {"num_sweeps": 0}),
         (MomentMatched, {"num_levels": 0}),
         (MomentMatched, {"sigma_max": -1.0}),
         (MomentMatched, {"num_sweeps": -1}),

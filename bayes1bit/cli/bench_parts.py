@@ -21,6 +21,7 @@ def speed(as_json: options.Json = False) -> None:
         "log-likelihood and gradient of a traced model against hand-written torch": (
             bench.target_overhead()
         ),
+        "exact data step against 100 Langevin steps": bench.data_step_speed(),
     }
     show_tables(tables, as_json)
 

@@ -9,7 +9,7 @@ from bayes1bit.infer.registry import make_algorithm
 if TYPE_CHECKING:
     from bayes1bit.infer import Algorithm
 
-DEFAULT_METHOD = "diff-onebit"
+DEFAULT_METHOD = "moment-matched"
 """What ``demo`` and ``recover`` use unless told otherwise."""
 
 

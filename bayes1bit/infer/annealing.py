@@ -25,14 +25,17 @@ change of the model: given z, the signal does not depend on w. One sweep is
         e \sim N(0, V - \rho^2 A A^T) \\
     x &\sim p(x \mid z = x + \rho\,\varepsilon)
 
-and each line is an exact draw, for any matrix A. At :math:`u = 0` the posterior itself is left
-invariant, at the coupling :math:`\rho = s / \lVert A \rVert` and not in the limit of a vanishing
-one. Usual split Gibbs samplers put the coupling's variance on top of the noise instead.
+and each line is an exact draw, for any matrix A. Logistic noise is normal given its component,
+which is drawn with w, and the smallest variance of a component bounds the coupling. At
+:math:`u = 0` the posterior itself is left invariant, at the coupling
+:math:`\rho = s / \lVert A \rVert` and not in the limit of a vanishing one. Usual split Gibbs
+samplers put the coupling's variance on top of the noise instead.
 
 Any other likelihood is tempered, :math:`L_u = p(y|x)^{1/(1+u)}`, with a coupling that is small
 against its curvature; there the copy is drawn by Langevin steps, and the coupling adds its bias.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -40,11 +43,15 @@ from torch import Tensor
 
 from bayes1bit.infer.gibbs_step import gram_matrix
 from bayes1bit.infer.langevin_step import LangevinStep, largest_curvature
-from bayes1bit.infer.moments import typical_distance
+from bayes1bit.infer.moments import prior_mean, typical_distance
 from bayes1bit.infer.one_bit_form import OneBitForm
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.structure import Structure
 from bayes1bit.infer.target import Target
+
+_LOG_TWO = math.log(2.0)
+_PROBES = 4
+"""Random starts of the search for a likelihood's largest curvature."""
 
 
 class Path(ABC):
@@ -141,13 +148,13 @@ class Tempering(Path):
         self.target, self.share = target, share
         self.step = LangevinStep(num_steps, metropolis=True)
         self.largest = typical_distance(target.prior)
-        self.curvature: float | None = None
+        with torch.no_grad():
+            centre = prior_mean(target.prior).expand(_PROBES, *target.prior.event_shape)
+        curvature = largest_curvature(target, centre.clone(), self.largest)
+        self.curvature = max(float(curvature.max()), 1e-12)
 
     def features(self, x: Tensor) -> Tensor:
-        """The log-likelihood, shape (particles,); also the place to learn its curvature."""
-        rho = self.largest
-        if self.curvature is None:
-            self.curvature = float(largest_curvature(self.target, x, rho).median())
+        """The log-likelihood, shape (particles,)."""
         return self.target.log_likelihood(x).detach()
 
     def log_likelihood(self, features: Tensor, u: float) -> Tensor:
@@ -156,8 +163,7 @@ class Tempering(Path):
 
     def coupling(self, u: float) -> float:
         """A rho that is small against the width of the tempered likelihood."""
-        assert self.curvature is not None, "features come first"
-        width = (self.share * (1 + u) / max(self.curvature, 1e-12)) ** 0.5
+        width = (self.share * (1 + u) / self.curvature) ** 0.5
         return min(width, self.largest)
 
     @torch.no_grad()
@@ -178,9 +184,6 @@ class _Tempered(Target):
         return self._power * value, self._power * gradient
 
 
-_LOG_TWO = 0.6931471805599453
-
-
 def sweep(target: Target, x: Tensor, prior_step: PriorStep, num_sweeps: int) -> Tensor:
     """Sweeps that leave the posterior invariant, at the end of the path.
 
@@ -196,7 +199,6 @@ def sweep(target: Target, x: Tensor, prior_step: PriorStep, num_sweeps: int) -> 
     if num_sweeps == 0:
         return x
     path = path_of(target)
-    path.features(x)
     for _ in range(num_sweeps):
         x = prior_step(target.prior, path.noisy_copy(x, 0.0), path.coupling(0.0))
     return x

@@ -117,7 +117,7 @@ class SampleGiven(PriorStep):
         return prior.sample_given(z, sigma)
 
     def num_calls(self, prior: DiffusionPrior, sigma: float) -> int:
-        """Steps of the prior's own reverse diffusion."""
+        """Steps of the prior's own reverse diffusion, also for mixtures, which need none."""
         return len(prior.levels(sigma)) - 1
 
     def start(self, prior: DiffusionPrior, num: int) -> Tensor:

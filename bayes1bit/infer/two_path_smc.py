@@ -1,17 +1,16 @@
 r"""Two paths to the posterior, each guarding the other.
 
 Annealed split-Gibbs SMC (:mod:`bayes1bit.infer.split_gibbs_smc`) goes down in the noise of the
-data. Its weights are even and its evidence good to a fraction of a nat, unless the right mode is so
-small a part of the early targets that no particle is there; then it misses it, and nothing in the
-cloud shows that. Twisted SMC (:mod:`bayes1bit.infer.twisted_smc`) goes down in the noise of the
-signal, looking ahead to the denoised one. It hardly ever misses a mode, but its weights are uneven
-and its evidence is too low by some nats.
+data. Its weights are even and its evidence good to a fraction of a nat, unless the right mode is
+so small a part of the early targets that no particle is there; then it misses it, and nothing in
+the cloud shows that. Twisted SMC (:mod:`bayes1bit.infer.twisted_smc`) goes down in the noise of
+the signal, looking ahead to the denoised one. It hardly ever misses a mode, but its weights are
+uneven and its evidence is too low by some nats.
 
 Both estimate the same p(y), without bias on the linear scale up to what their finite reverse
-diffusions add, so two clouds may be pooled with their estimates as weights (islands, in the
-language of particle methods). On the log scale an estimate without bias errs low, and far lower
-if it has missed the mode that matters. So the cloud that knows more of the posterior has the
-weight, and the larger estimate is the better one of log p(y).
+diffusions add. So two clouds may be pooled with their estimates as weights (islands, in the
+language of particle methods), and the average of both is an estimate of the same kind. A cloud
+that has missed the mode that matters has an estimate far below the other's, and no say.
 """
 
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
+from bayes1bit.infer.particles import log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.split_gibbs_smc import SplitGibbsSMC
 from bayes1bit.infer.target import Target
@@ -103,7 +103,7 @@ class TwoPathSMC(Algorithm):
         clouds = [path.draw(target) for path in self._paths]
         samples = torch.cat([cloud.samples for cloud in clouds])
         log_evidences = [cloud.log_evidence for cloud in clouds if cloud.log_evidence is not None]
-        shares = torch.tensor(log_evidences, dtype=torch.float64).softmax(0)
-        weights = (shares / self.num_samples).repeat_interleave(self.num_samples)
+        estimates = torch.tensor(log_evidences, dtype=torch.float64)
+        weights = (estimates.softmax(0) / self.num_samples).repeat_interleave(self.num_samples)
         kept = resample(weights, self.num_samples).to(samples.device)
-        return Draws(samples[kept], log_evidence=max(log_evidences))
+        return Draws(samples[kept], log_evidence=log_mean_exp(estimates))
