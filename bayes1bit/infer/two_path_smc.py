@@ -35,6 +35,7 @@ class TwoPathSMC(Algorithm):
         model: A Pyro model with one diffusion site.
         num_samples: Number of samples.
         explore: See :class:`~bayes1bit.infer.SplitGibbsSMC`.
+        efficiency: See :class:`~bayes1bit.infer.SplitGibbsSMC`.
         twisted_explore: Particles per sample of the twisted path.
         num_levels: Noise levels of the twisted path.
         guidance: See :class:`~bayes1bit.infer.TwistedSMC`.
@@ -60,6 +61,7 @@ class TwoPathSMC(Algorithm):
         num_samples: int = 64,
         *,
         explore: float = 6.0,
+        efficiency: float = 0.8,
         twisted_explore: float = 2.0,
         num_levels: int = 20,
         guidance: float = 0.5,
@@ -72,7 +74,8 @@ class TwoPathSMC(Algorithm):
         super().__init__(model, num_samples, site=site, progress=progress)
         if num_sweeps < 1:
             raise InputError(f"num_sweeps must be at least 1, got {num_sweeps}")
-        self.explore, self.twisted_explore = explore, twisted_explore
+        self.explore, self.efficiency = explore, efficiency
+        self.twisted_explore = twisted_explore
         self.num_levels, self.guidance, self.inflation = num_levels, guidance, inflation
         self.num_sweeps, self.prior_step = num_sweeps, prior_step
         self._paths = (
@@ -80,6 +83,7 @@ class TwoPathSMC(Algorithm):
                 model,
                 num_samples,
                 explore=explore,
+                efficiency=efficiency,
                 num_sweeps=num_sweeps,
                 prior_step=prior_step,
                 progress=progress,
