@@ -30,7 +30,7 @@ Examples:
 def recovery(
     data: Data,
     prior: options.Prior = "fashion32",
-    methods: options.Methods = "diff-onebit, diff-onebit data_step=proximal",
+    methods: options.Methods = "moment-matched, diff-onebit",
     ratios: Annotated[str, typer.Option(metavar="R,R", help="Values of n/m.")] = "2,4,8,16",
     noise: Annotated[
         str,
