@@ -7,7 +7,6 @@ Each finished run is a line of a CSV file, so that an interrupted benchmark goes
 stopped.
 """
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from bayes1bit.bench.exact_problems import ExactProblem, stream_seed
 from bayes1bit.bench.exact_scores import SCORES, Judge, Scores, sliced_distance
+from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.errors import InputError
 from bayes1bit.infer import Algorithm
 
@@ -67,7 +67,7 @@ def run_exact(
         raise InputError("two problems have the same name and seed; give them different seeds")
     setup = f"{setup} {num_samples} samples".strip()
     makers: dict[str, Maker | None] = {EXACT: None, **methods}
-    done = _read(path)
+    done = FinishedRuns(path, KEY, SCORES, "exact")
     with tqdm(
         total=len(problems) * len(makers), desc="exact", unit="run", disable=not progress
     ) as bar:
@@ -77,8 +77,7 @@ def run_exact(
                 key = (setup, problem.name, str(problem.seed), method)
                 if key not in done:
                     judge = judge or Judge(problem)
-                    done[key] = _run(problem, maker, judge, num_samples)
-                    _append(path, key, done[key])
+                    done.add(key, _run(problem, maker, judge, num_samples))
                 bar.update()
     rows = []
     for name in dict.fromkeys(problem.name for problem in problems):
@@ -121,30 +120,3 @@ def _average(runs: list[Scores]) -> dict[str, Any]:
         "its size": mean([abs(error) for error in errors]),
         **{name: mean(values(name)) for name in ("ESS", "R-hat", "NFE", "seconds")},
     }
-
-
-def _read(path: Path) -> dict[tuple[str, ...], Scores]:
-    """Scores of finished runs; a line that an interruption cut short is removed."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    if content.split(b"\r\n")[0].decode(errors="replace") != ",".join((*KEY, *SCORES)):
-        raise InputError(f"{path} is not an exact benchmark of this version; rename it")
-    if not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
-    with path.open(newline="") as file:
-        return {
-            tuple(row[name] for name in KEY): {
-                name: float(row[name]) if row[name] else None for name in SCORES
-            }
-            for row in csv.DictReader(file)
-        }
-
-
-def _append(path: Path, key: tuple[str, ...], scores: Scores) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if file.tell() == 0:
-            writer.writerow((*KEY, *SCORES))
-        writer.writerow((*key, *(scores[name] for name in SCORES)))

@@ -41,8 +41,9 @@ class FinishedRuns:
             except OSError as error:
                 raise InputError(f"cannot read {path}: {error.strerror}") from error
             except (csv.Error, ValueError) as error:
+                article = "an" if benchmark[0] in "aeiou" else "a"
                 raise InputError(
-                    f"{path} is not a {benchmark} benchmark of this version; rename it"
+                    f"{path} is not {article} {benchmark} benchmark of this version; rename it"
                 ) from error
 
     def __contains__(self, key: Key) -> bool:

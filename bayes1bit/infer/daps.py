@@ -99,8 +99,7 @@ class DAPS(Algorithm):
         self.data_step.prepare(target)
         last = max(self.sigma_last, prior.sigma_min)
         levels = karras_levels(prior.sigma_max, last, self.num_levels).tolist()
-        shape = (self.num_samples, *prior.event_shape)
-        x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+        x = self.pure_noise(prior, levels[0])
         pairs = zip(levels, [*levels[1:], 0.0], strict=True)
         for sigma, sigma_next in self.track(pairs, self.num_levels):
             estimate = self.solver(prior, x, prior.levels(sigma, self.num_ode_steps))

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from bayes1bit.diffusion import karras_levels
-from bayes1bit.errors import InputError
-from bayes1bit.infer.algorithm import Algorithm, Draws
+from bayes1bit.infer.algorithm import Draws
+from bayes1bit.infer.half_quadratic import HalfQuadratic
 from bayes1bit.infer.misfit import LeastSquaresStep
 from bayes1bit.infer.steps import DataStep
 from bayes1bit.infer.target import Target
 
 
-class DiffPIR(Algorithm):
+class DiffPIR(HalfQuadratic):
     """DiffPIR, with its least-squares data step or with any other.
 
     Args:
@@ -66,30 +66,20 @@ class DiffPIR(Algorithm):
         site: str | None = None,
         progress: bool = True,
     ) -> None:
-        super().__init__(model, num_samples, site=site, progress=progress)
-        if num_levels < 2:
-            raise InputError(f"num_levels must be at least 2, got {num_levels}")
-        if not lambda_ > 0:
-            raise InputError(f"lambda_ must be positive, got {lambda_}")
-        if not 0 <= zeta <= 1:
-            raise InputError(f"zeta must lie between 0 and 1, got {zeta}")
-        self.num_levels, self.lambda_, self.zeta = num_levels, lambda_, zeta
-        self.data_step = data_step or LeastSquaresStep()
+        super().__init__(
+            model,
+            num_samples,
+            num_levels=num_levels,
+            lambda_=lambda_,
+            zeta=zeta,
+            data_step=data_step or LeastSquaresStep(),
+            site=site,
+            progress=progress,
+        )
 
     @torch.no_grad()
     def draw(self, target: Target) -> Draws:
         """Run all starts down the levels at once."""
-        self.data_step.prepare(target)
         prior = target.prior
-        levels = karras_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
-        shape = (self.num_samples, *prior.event_shape)
-        x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
-        pairs = zip(levels, [*levels[1:], 0.0], strict=True)
-        for sigma, sigma_next in self.track(pairs, self.num_levels):
-            z = prior.denoise(x, sigma)
-            x0 = self.data_step(target, z, sigma / self.lambda_**0.5)
-            noise = (1 - self.zeta) ** 0.5 * (x - x0) / sigma
-            noise = noise + self.zeta**0.5 * torch.randn_like(x)
-            x = x0 + sigma_next * noise
-            self.check_finite(x, f"sigma = {sigma:.3g}")
-        return Draws(x)
+        levels = karras_levels(prior.sigma_max, prior.sigma_min, self.num_levels)
+        return Draws(self.walk(target, levels.tolist()))

@@ -105,8 +105,7 @@ class DPS(Algorithm):
         if self.misfit == "least-squares":
             target = least_squares(target, self.scaling)
         levels = karras_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
-        shape = (self.num_samples, *prior.event_shape)
-        x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+        x = self.pure_noise(prior, levels[0])
         log_weight: Callable[[Tensor], Tensor] = target.log_likelihood
         if isinstance(target, LeastSquaresTarget):
             data = target.data

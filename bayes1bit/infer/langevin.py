@@ -134,8 +134,7 @@ class Langevin(Algorithm):
         else:
             first = self.sigma_max or typical_distance(prior)
             levels = geometric_levels(first, prior.sigma_min, self.num_levels).tolist()
-            shape = (self.num_samples, *prior.event_shape)
-            x = first * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+            x = self.pure_noise(prior, first)
         h, adapted = self.step_size, 0
         for i, sigma in enumerate(self.track(levels, len(levels))):
             beta, root = self._condition(target, x, sigma)

@@ -159,8 +159,7 @@ class MomentMatched(Algorithm):
         """Run all chains down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
         levels = guided_levels(prior, self.sigma_max, self.num_levels)
-        shape = (self.num_samples, *prior.event_shape)
-        x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+        x = self.pure_noise(prior, levels[0])
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
             step = guided_step(prior, likelihood, x, sigma, sigma_next)
             assert step.shift is not None

@@ -105,8 +105,7 @@ class PnPOneBit(Algorithm):
         """Run all chains through the sweeps at once."""
         self.data_step.prepare(target)
         prior = target.prior
-        shape = (self.num_samples, *prior.event_shape)
-        x = self.rho_max * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+        x = self.pure_noise(prior, self.rho_max)
         for sweep in self.track(range(self.num_sweeps), self.num_sweeps, unit="sweep"):
             rho = max(self.decay**sweep * self.rho_max, self.rho_min)
             z = self.data_step(target, x, rho)

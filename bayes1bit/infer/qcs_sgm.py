@@ -105,8 +105,7 @@ class QCSSGM(Algorithm):
         prior = target.prior
         data_score = self._data_score(target)
         levels = geometric_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
-        shape = (self.num_samples, *prior.event_shape)
-        x = levels[0] * torch.randn(shape, dtype=prior.dtype, device=prior.device)
+        x = self.pure_noise(prior, levels[0])
         for sigma in self.track(levels, self.num_levels):
             step = self.step_size * sigma**2
             for _ in range(self.num_steps):

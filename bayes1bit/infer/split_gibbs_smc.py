@@ -93,6 +93,7 @@ class SplitGibbsSMC(Algorithm):
         features, u = path.features(x), math.inf
         value = path.log_likelihood(features, u)
         log_evidence = float(value[0])
+        fewest = step.num_calls(prior, path.coupling(0.0))
         longest: int | None = None
         with self.track(None, None, "level") as bar:
             while u > 0:
@@ -101,7 +102,7 @@ class SplitGibbsSMC(Algorithm):
                 self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
                 log_evidence += log_mean_exp(log_weights)
                 rho = path.coupling(u)
-                calls, fewest = (step.num_calls(prior, r) for r in (rho, path.coupling(0.0)))
+                calls = step.num_calls(prior, rho)
                 longest = longest or calls
                 width = (calls - fewest) / (longest - fewest) if longest > fewest else 0.0
                 kept = resample(log_weights.softmax(0), self._count(width), self.resampling)
