@@ -499,7 +499,7 @@ REFUSED = {
     "empty folder": (("demo", "--prior", "."), "holds no weights.safetensors"),
     "method": (
         (*DEMO, "--method", "magic"),
-        'unknown method "magic"; methods are two-path-smc, split-gibbs-smc, twisted-smc',
+        'unknown method "magic"; methods are lookahead-smc, split-gibbs-smc, twisted-smc',
     ),
     "setting": ((*DEMO, "--method", "dps levels=3"), 'dps has no setting "levels"'),
     "range of a setting": (

@@ -104,8 +104,8 @@ def test_every_part_can_be_made_and_is_taken_by_some_algorithm(setting):
 
 
 REFUSED = {
-    "nothing": (" ", "a method is missing; methods are two-path-smc"),
-    "unknown": ("magic", 'unknown method "magic"; methods are two-path-smc'),
+    "nothing": (" ", "a method is missing; methods are lookahead-smc"),
+    "unknown": ("magic", 'unknown method "magic"; methods are lookahead-smc'),
     "setting": ("dps levels=5", 'dps has no setting "levels"; its settings are num_samples, num_'),
     "caller's": ("dps site=x", 'dps has no setting "site"'),
     "one answer": ("biht num_samples=5", 'biht has no setting "num_samples"'),

@@ -47,7 +47,7 @@ def calibration(
     count: Annotated[
         int, typer.Option(metavar="N", min=2, help="Number of pictures in the mixture.")
     ] = 4000,
-    methods: options.Methods = "two-path-smc, moment-matched, diff-onebit",
+    methods: options.Methods = "lookahead-smc, moment-matched, diff-onebit",
     runs: Annotated[
         int, typer.Option(metavar="N", min=2, help="Number of signals to recover.")
     ] = 200,

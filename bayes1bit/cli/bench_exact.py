@@ -57,7 +57,7 @@ def exact(
     operator: Annotated[
         str, typer.Option(metavar="NAME", help=f"{' or '.join(OPERATORS)}.")
     ] = "hadamard",
-    methods: options.Methods = "two-path-smc, moment-matched, diff-onebit",
+    methods: options.Methods = "lookahead-smc, moment-matched, diff-onebit",
     num_samples: options.NumSamples = 256,
     out: Runs = Path("runs/exact.csv"),
     seed: options.Seed = 0,

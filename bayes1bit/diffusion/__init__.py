@@ -7,6 +7,7 @@ from bayes1bit.diffusion.levels import (
     adapted_levels,
     geometric_levels,
     karras_levels,
+    normal_below,
 )
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.diffusion.prior import DiffusionPrior
@@ -37,4 +38,5 @@ __all__ = [
     "count_evaluations",
     "geometric_levels",
     "karras_levels",
+    "normal_below",
 ]

@@ -113,12 +113,8 @@ def adapted_levels(
         raise InputError(f"floor must be positive, got {floor}")
     if sigma_max == sigma_min:
         return torch.full((num,), sigma_max, dtype=torch.float64)
-    grid = geometric_levels(sigma_max, sigma_min, _GRID).flip(0)
-    squared, measured = grid.square(), error(grid).double().cpu()
-    # a denoiser is never worse than its input, but a measured error may be by rounding
-    variance = measured * squared / (squared - measured).clamp(min=1e-6 * squared)
-    # the variance of a true prior grows with sigma; noise of a measured table must not count
-    time = variance.cummax(0).values.log() + floor * grid.log()
+    grid, log_variance = _log_variance(error, sigma_max, sigma_min)
+    time = log_variance + floor * grid.log()
     ramp = torch.linspace(0, 1, num, dtype=torch.float64)
     query = time[-1] + ramp * (time[0] - time[-1])
     right = torch.searchsorted(time, query).clamp(1, _GRID - 1)
@@ -128,6 +124,40 @@ def adapted_levels(
     levels: Tensor = (logs[left] + fraction * (logs[right] - logs[left])).exp()
     levels[0], levels[-1] = sigma_max, sigma_min if num > 1 else sigma_max
     return levels
+
+
+def normal_below(
+    error: Callable[[float | Tensor], Tensor],
+    sigma_max: float,
+    sigma_min: float,
+    tolerance: float = 0.05,
+) -> float:
+    """The level from which one reverse step suffices, because below it the prior acts as a normal.
+
+    Args:
+        error: Mean squared denoising error per dimension, such as ``prior.error``.
+        sigma_max: Largest level.
+        sigma_min: Smallest level.
+        tolerance: How much the variance of the normal prior of :func:`adapted_levels` may change,
+            in its logarithm.
+
+    Returns:
+        The largest level whose variance is still that of ``sigma_min``.
+    """
+    grid, log_variance = _log_variance(error, sigma_max, sigma_min)
+    return float(grid[log_variance < log_variance[0] + tolerance][-1])
+
+
+def _log_variance(
+    error: Callable[[float | Tensor], Tensor], sigma_max: float, sigma_min: float
+) -> tuple[Tensor, Tensor]:
+    """Levels from low to high, and log v(sigma) of :func:`adapted_levels` at each of them."""
+    grid = geometric_levels(sigma_max, sigma_min, _GRID).flip(0)
+    squared, measured = grid.square(), error(grid).double().cpu()
+    # a denoiser is never worse than its input, but a measured error may be by rounding
+    variance = measured * squared / (squared - measured).clamp(min=1e-6 * squared)
+    # the variance of a true prior grows with sigma; noise of a measured table must not count
+    return grid, variance.cummax(0).values.log()
 
 
 class ErrorTable:

@@ -11,6 +11,7 @@ from bayes1bit.infer.dps import DPS
 from bayes1bit.infer.gaussian_gibbs import GaussianGibbs
 from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.langevin import Langevin
+from bayes1bit.infer.lookahead_smc import LookaheadSMC
 from bayes1bit.infer.misfit import LeastSquaresStep
 from bayes1bit.infer.moment_matched import MomentMatched
 from bayes1bit.infer.nuts import NUTS
@@ -26,7 +27,6 @@ from bayes1bit.infer.steps import DataStep, GradientStep, ProximalStep
 from bayes1bit.infer.structure import OneBitForm, Structure
 from bayes1bit.infer.target import Target
 from bayes1bit.infer.twisted_smc import TwistedSMC
-from bayes1bit.infer.two_path_smc import TwoPathSMC
 
 __all__ = [
     "ALGORITHMS",
@@ -48,6 +48,7 @@ __all__ = [
     "Langevin",
     "LangevinStep",
     "LeastSquaresStep",
+    "LookaheadSMC",
     "MomentMatched",
     "NoiseSplitting",
     "OneBitForm",
@@ -65,7 +66,6 @@ __all__ = [
     "Target",
     "Tempering",
     "TwistedSMC",
-    "TwoPathSMC",
     "best_draw_step",
     "guided_denoise",
     "path_of",

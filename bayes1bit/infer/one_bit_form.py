@@ -21,6 +21,7 @@ References:
     for the variable behind the sign.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,12 @@ class OneBitForm:
         variance = self.scale.square()
         return variance if self.link == "probit" else variance / max(SCALES) ** 2
 
+    @property
+    def noise_variance(self) -> Tensor:
+        """Variance of the noise, shape (m,)."""
+        variance = self.scale.square()
+        return variance if self.link == "probit" else variance * (math.pi**2 / 3)
+
     def smoothed_log_likelihood(self, mean: Tensor, variance: Tensor | float) -> Tensor:
         r"""Log-likelihood of each measurement when ``t`` is known up to a normal error.
 
@@ -81,17 +88,22 @@ class OneBitForm:
         return log_probability
 
     @torch.no_grad()
-    def draw_output(self, mean: Tensor, variance: Tensor | float) -> Tensor:
+    def draw_output(
+        self, mean: Tensor, variance: Tensor | float, extra_noise: float = 0.0
+    ) -> Tensor:
         """Draw ``t`` from N(t; mean, variance) p(y given t), exactly.
 
         Args:
             mean: Shape (particles, m).
             variance: Positive, broadcastable to ``mean``.
+            extra_noise: Variance of normal noise on top of the measurement's own.
 
         Returns:
             Independent draws, shape (particles, m).
         """
-        _, excess, noise_variance = self._draw_excess(mean - self.threshold, variance)
+        difference = mean - self.threshold
+        _, excess, noise_variance = self._draw_excess(difference, variance + extra_noise)
+        noise_variance = noise_variance + extra_noise
         gain = variance / (variance + noise_variance)
         deviation = (gain * noise_variance).sqrt()
         return mean + gain * excess + deviation * torch.randn_like(mean)

@@ -35,6 +35,7 @@ from bayes1bit.infer.diffpir import DiffPIR
 from bayes1bit.infer.dps import DPS
 from bayes1bit.infer.gaussian_gibbs import GaussianGibbs
 from bayes1bit.infer.langevin import Langevin
+from bayes1bit.infer.lookahead_smc import LookaheadSMC
 from bayes1bit.infer.misfit import LeastSquaresStep
 from bayes1bit.infer.moment_matched import MomentMatched
 from bayes1bit.infer.nuts import NUTS
@@ -47,10 +48,9 @@ from bayes1bit.infer.split_gibbs import SplitGibbs
 from bayes1bit.infer.split_gibbs_smc import SplitGibbsSMC
 from bayes1bit.infer.steps import GradientStep, ProximalStep
 from bayes1bit.infer.twisted_smc import TwistedSMC
-from bayes1bit.infer.two_path_smc import TwoPathSMC
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    "two-path-smc": TwoPathSMC,
+    "lookahead-smc": LookaheadSMC,
     "split-gibbs-smc": SplitGibbsSMC,
     "twisted-smc": TwistedSMC,
     "moment-matched": MomentMatched,

@@ -25,32 +25,42 @@ class SmoothedLikelihood:
 
     Args:
         target: The target.
+        softening: The u of :mod:`bayes1bit.infer.annealing` at which the likelihood is taken; 0
+            for the likelihood itself.
+
+    Attributes:
+        curvature: How sharply the data see a signal, as the inverse variance of a normal
+            likelihood that sees it as sharply.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, target: Target, softening: float = 0.0) -> None:
+        self.target, self.softening = target, softening
         structure = target.structure
         self.structure = structure
         self.form = None if structure is None or len(target.observed) > 1 else structure.one_bit
         if structure is not None and self.form is not None:
             self.squared_norms = structure.operator.row_norms_squared.to(self.form.scale)
+            variance = self.form.noise_variance + softening
+            self.curvature = float((self.squared_norms / variance).mean())
         else:
             with torch.no_grad():
                 centre = prior_mean(target.prior)[None]
             rho = typical_distance(target.prior)
-            self.curvature = float(largest_curvature(target, centre, rho))
+            self.curvature = float(largest_curvature(target, centre, rho)) / (1 + softening)
 
     def __call__(self, x: Tensor, variance: float) -> Tensor:
         """Smoothed log-likelihood of each signal, differentiable in ``x``.
 
         Args:
             x: Signals, shape (particles, *event).
-            variance: Variance of their error per dimension; 0 for the likelihood itself.
+            variance: Variance of their error per dimension; 0 for no error.
 
         Returns:
             Shape (particles,), in nats.
         """
         if self.structure is not None and self.form is not None:
             t = self.structure.apply(x)
-            return self.form.smoothed_log_likelihood(t, variance * self.squared_norms).sum(1)
-        return self.target.log_likelihood(x) / (1 + variance * self.curvature)
+            total = variance * self.squared_norms + self.softening
+            return self.form.smoothed_log_likelihood(t, total).sum(1)
+        power = (1 + self.softening) * (1 + variance * self.curvature)
+        return self.target.log_likelihood(x) / power

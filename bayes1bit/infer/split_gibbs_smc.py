@@ -1,39 +1,33 @@
 r"""Annealed split-Gibbs SMC: from the prior to the posterior by reweighting and exact sweeps.
 
-A cloud of particles follows the path :math:`\pi_u(x) \propto p(x) L_u(x)` of
-:mod:`bayes1bit.infer.annealing` from the prior down to :math:`u = 0`, as a sequential Monte Carlo
-sampler (Del Moral, Doucet and Jasra, JRSS B 2006). At each level
-
-1. the next u is chosen so that the weights :math:`L_{u'}(x) / L_u(x)` leave a set share of the
-   particles effective. The weights see the data alone, so this costs no denoiser call;
-2. the average weight is a factor of the estimate of p(y), and the particles are resampled;
-3. every particle makes a sweep that leaves :math:`\pi_{u'}` invariant: a noisy copy that agrees
-   with the data, and a reverse diffusion from it.
+The whole path of :mod:`bayes1bit.infer.annealed_smc`, from a cloud that is drawn from the prior.
 
 Which modes are found is decided in the middle of the path. At its top a sweep forgets nearly
 everything, and at its bottom no sweep leaves its mode. So the number of particles follows w, the
-length of a sweep's reverse diffusion between that of the last sweep (w = 0) and the first (w = 1):
+length of a sweep's reverse diffusion between that of the last sweep (w = 0) and a walk from pure
+noise (w = 1):
 
 .. math:: N(w) = N \left(1 + w + e \cdot 4 w (1 - w)\right).
+
+A mode is missed if no particle is there when sweeps can no longer reach it.
+:mod:`bayes1bit.infer.lookahead_smc` covers that part of the path in another way.
 """
 
 import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
-from bayes1bit.infer.algorithm import Algorithm, Draws
-from bayes1bit.infer.annealing import Path, path_of
-from bayes1bit.infer.particles import log_mean_exp, next_level
-from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
+from bayes1bit.infer.annealed_smc import AnnealedSMC
+from bayes1bit.infer.annealing import Path
+from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.target import Target
-from bayes1bit.weighted import Scheme, resample
+from bayes1bit.weighted import Scheme
 
 
-class SplitGibbsSMC(Algorithm):
+class SplitGibbsSMC(AnnealedSMC):
     """Annealed split-Gibbs SMC with as many particles as a level needs.
 
     Args:
@@ -74,56 +68,32 @@ class SplitGibbsSMC(Algorithm):
         site: str | None = None,
         progress: bool = True,
     ) -> None:
-        super().__init__(model, num_samples, site=site, progress=progress)
+        super().__init__(
+            model,
+            num_samples,
+            efficiency=efficiency,
+            num_sweeps=num_sweeps,
+            prior_step=prior_step,
+            resampling=resampling,
+            site=site,
+            progress=progress,
+        )
         if explore < 0:
             raise InputError(f"explore must not be negative, got {explore}")
-        if not 0 < efficiency < 1:
-            raise InputError(f"efficiency must lie between 0 and 1, got {efficiency}")
-        if num_sweeps < 1:
-            raise InputError(f"num_sweeps must be at least 1, got {num_sweeps}")
-        self.explore, self.efficiency, self.num_sweeps = explore, efficiency, num_sweeps
-        self.prior_step = prior_step or ReverseDiffusion(12)
-        self.resampling = resampling
+        self.explore = explore
 
-    @torch.no_grad()
-    def draw(self, target: Target) -> Draws:
-        """Walk down the path with the whole cloud at once."""
-        prior, path, step = target.prior, path_of(target), self.prior_step
-        x = step.start(prior, 2 * self.num_samples)
-        features, u = path.features(x), math.inf
-        value = path.log_likelihood(features, u)
-        log_evidence = float(value[0])
-        fewest = step.num_calls(prior, path.coupling(0.0))
-        longest: int | None = None
-        with self.track(None, None, "level") as bar:
-            while u > 0:
-                u = self._next(path, features, value, u)
-                log_weights = path.log_likelihood(features, u) - value
-                self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
-                log_evidence += log_mean_exp(log_weights)
-                rho = path.coupling(u)
-                calls = step.num_calls(prior, rho)
-                longest = longest or calls
-                width = (calls - fewest) / (longest - fewest) if longest > fewest else 0.0
-                kept = resample(log_weights.softmax(0), self._count(width), self.resampling)
-                x = x[kept]
-                for _ in range(self.num_sweeps if u == 0 else 1):
-                    x = step(prior, path.noisy_copy(x, u), rho)
-                self.check_finite(x, f"rho = {rho:.3g}", "take another prior step")
-                features = path.features(x)
-                value = path.log_likelihood(features, u)
-                bar.update()
-        return Draws(x, log_evidence=log_evidence)
+    def first_cloud(self, target: Target, path: Path) -> tuple[Tensor, float, float]:
+        """Draws of the prior, at the top of the path."""
+        x = self.prior_step.start(target.prior, 2 * self.num_samples)
+        top = path.log_likelihood(path.features(x[:1]), math.inf)
+        return x, math.inf, float(top)
 
-    def _next(self, path: Path, features: Tensor, value: Tensor, u: float) -> float:
-        """The next point of the path."""
-
-        def log_weights(candidate: float) -> Tensor:
-            return path.log_likelihood(features, candidate) - value
-
-        return next_level(log_weights, u, path.unit, self.efficiency)
-
-    def _count(self, width: float) -> int:
-        """Number of particles at a level."""
+    def num_particles(self, target: Target, path: Path, u: float) -> int:
+        """See the formula above."""
+        fewest, calls, most = (
+            self.prior_step.num_calls(target.prior, rho)
+            for rho in (path.coupling(0.0), path.coupling(u), target.prior.sigma_max)
+        )
+        width = (calls - fewest) / (most - fewest) if most > fewest else 0.0
         width = min(max(width, 0.0), 1.0)
         return round(self.num_samples * (1 + width + self.explore * 4 * width * (1 - width)))

@@ -1,0 +1,119 @@
+r"""Sequential Monte Carlo down the path of softened posteriors.
+
+A cloud of particles follows the path :math:`\pi_u(x) \propto p(x) L_u(x)` of
+:mod:`bayes1bit.infer.annealing` down to the posterior at :math:`u = 0`, as a sequential Monte
+Carlo sampler (Del Moral, Doucet and Jasra, JRSS B 2006). At each level
+
+1. the next u is chosen so that the weights :math:`L_{u'}(x) / L_u(x)` leave a set share of the
+   particles effective. The weights see the data alone, so this costs no denoiser call;
+2. the average weight is a factor of the estimate of p(y), and the particles are resampled;
+3. every particle makes a sweep that leaves :math:`\pi_{u'}` invariant: a noisy copy that agrees
+   with the data, and a reverse diffusion from it.
+
+Methods differ in where on the path they begin, and in the number of particles at each level.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bayes1bit.errors import InputError
+from bayes1bit.infer.algorithm import Algorithm, Draws
+from bayes1bit.infer.annealing import Path, path_of
+from bayes1bit.infer.particles import log_mean_exp, next_level
+from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
+from bayes1bit.infer.target import Target
+from bayes1bit.weighted import Scheme, resample
+
+
+class AnnealedSMC(Algorithm):
+    """Base class of samplers that go down the path.
+
+    Args:
+        model: A Pyro model with one diffusion site.
+        num_samples: Number of particles at the end of the path.
+        efficiency: Effective share of particles that each level keeps; higher values make more
+            and shorter levels.
+        num_sweeps: Sweeps at the end, which leave the posterior invariant and part the copies
+            that resampling made.
+        prior_step: Prior step of the sweeps; ``ReverseDiffusion(12)`` by default.
+        resampling: Resampling scheme.
+        site: Name of the diffusion site, needed only if the model has several.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        InputError: If a setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        num_samples: int,
+        *,
+        efficiency: float,
+        num_sweeps: int,
+        prior_step: PriorStep | None,
+        resampling: Scheme,
+        site: str | None,
+        progress: bool,
+    ) -> None:
+        super().__init__(model, num_samples, site=site, progress=progress)
+        if not 0 < efficiency < 1:
+            raise InputError(f"efficiency must lie between 0 and 1, got {efficiency}")
+        if num_sweeps < 1:
+            raise InputError(f"num_sweeps must be at least 1, got {num_sweeps}")
+        self.efficiency, self.num_sweeps = efficiency, num_sweeps
+        self.prior_step = prior_step or ReverseDiffusion(12)
+        self.resampling = resampling
+
+    @abstractmethod
+    def first_cloud(self, target: Target, path: Path) -> tuple[Tensor, float, float]:
+        """Where the path begins.
+
+        Args:
+            target: The target.
+            path: Its path.
+
+        Returns:
+            Particles, shape (particles, *event); the u whose target they are drawn from; and the
+            log of that target's normalising constant, or an estimate of it.
+        """
+
+    @abstractmethod
+    def num_particles(self, target: Target, path: Path, u: float) -> int:
+        """Number of particles at u."""
+
+    @torch.no_grad()
+    def draw(self, target: Target) -> Draws:
+        """Walk down the path with the whole cloud at once."""
+        prior, path, step = target.prior, path_of(target), self.prior_step
+        x, u, log_evidence = self.first_cloud(target, path)
+        features = path.features(x)
+        value = path.log_likelihood(features, u)
+        with self.track(None, None, "level") as bar:
+            while u > 0:
+                u = self._next(path, features, value, u)
+                log_weights = path.log_likelihood(features, u) - value
+                self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
+                log_evidence += log_mean_exp(log_weights)
+                num = self.num_particles(target, path, u)
+                x = x[resample(log_weights.softmax(0), num, self.resampling)]
+                rho = path.coupling(u)
+                for _ in range(self.num_sweeps if u == 0 else 1):
+                    x = step(prior, path.noisy_copy(x, u), rho)
+                self.check_finite(x, f"rho = {rho:.3g}", "take another prior step")
+                features = path.features(x)
+                value = path.log_likelihood(features, u)
+                bar.update()
+        return Draws(x, log_evidence=log_evidence)
+
+    def _next(self, path: Path, features: Tensor, value: Tensor, u: float) -> float:
+        """The next point of the path."""
+
+        def log_weights(candidate: float) -> Tensor:
+            return path.log_likelihood(features, candidate) - value
+
+        return next_level(log_weights, u, path.unit, self.efficiency)

@@ -1,0 +1,58 @@
+r"""How far a smoothed likelihood may be trusted.
+
+Guidance and lookahead take the error of a denoised signal for white, with the measured variance
+:math:`r^2` in every direction (:mod:`bayes1bit.infer.smoothing`). While modes compete it is not:
+the signals that are still possible differ in a few directions, where their variance is much
+larger. Those are the directions in which denoised signals differ from each other, so that
+differences of the smoothed log-likelihood are overstated.
+
+The Jacobian of the denoiser is the covariance of the clean signal over :math:`\sigma^2`. Along the
+gradient g of the smoothed log-likelihood, the direction in which the data tell signals apart, the
+variance is therefore
+
+.. math:: \lambda = \sigma^2\, \frac{g^T J g}{g^T g},
+
+which one backward pass through the denoiser gives. A likelihood of curvature h that is smoothed by
+a variance v has the curvature :math:`h / (1 + h v)`; so the smoothed log-likelihood has to be
+multiplied by
+
+.. math:: \beta = \frac{1 + h r^2}{1 + h \lambda} \le 1.
+"""
+
+import torch
+from torch import Tensor
+
+from bayes1bit.diffusion import DiffusionPrior
+from bayes1bit.infer.guidance import guided_denoise
+from bayes1bit.infer.smoothing import SmoothedLikelihood
+
+
+@torch.no_grad()
+def confidence(
+    prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float
+) -> float:
+    """The power beta to which the smoothed likelihood should be taken, as an average over signals.
+
+    Args:
+        prior: A prior that knows its denoising error.
+        likelihood: The smoothed likelihood.
+        x: A few noisy signals, shape (particles, *event); one call and backward pass for each.
+        sigma: Their level.
+
+    Returns:
+        A number above 0 and at most 1.
+    """
+    error = float(prior.error(sigma))
+
+    def log_weight(clean: Tensor) -> Tensor:
+        return likelihood(clean, error)
+
+    clean, _, pulled_back = guided_denoise(prior, x, sigma, log_weight)
+    with torch.enable_grad():
+        clean.requires_grad_()
+        (gradient,) = torch.autograd.grad(log_weight(clean).sum(), clean)
+    along = (gradient * pulled_back).flatten(1).sum(1) / gradient.flatten(1).square().sum(1)
+    # a likelihood that is flat at a signal has nothing to say about it
+    variance = sigma**2 * float(along.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean())
+    h = likelihood.curvature
+    return (1 + h * error) / (1 + h * max(variance, error))
