@@ -10,6 +10,7 @@ from bayes1bit.diffusion.levels import (
     adapted_levels,
     geometric_levels,
     karras_levels,
+    normal_below,
 )
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.errors import InputError
@@ -267,6 +268,20 @@ def test_adapted_levels_of_a_mixture_lie_between_its_components():
 def test_a_single_adapted_level_is_the_highest():
     assert adapted_levels(constant_variance, 3.0, 1.0, 1).tolist() == [3.0]
     assert adapted_levels(constant_variance, 3.0, 3.0, 2).tolist() == pytest.approx([3.0, 3.0])
+
+
+def test_a_normal_prior_is_normal_from_the_top():
+    assert normal_below(constant_variance, 20.0, 0.05) == pytest.approx(20.0)
+
+
+def test_a_prior_is_normal_below_the_change_of_its_variance():
+    """Where log(low + (high - low) share) has grown by the tolerance, solved by hand."""
+    for tolerance in (0.05, 0.5):
+        share = 0.01 * math.expm1(tolerance) / 0.99
+        change = 0.7 * (share / (1 - share)) ** (1 / 8)
+        found = normal_below(growing_variance, 100.0, 0.001, tolerance)
+        # the grid of 513 levels is 2% wide
+        assert change / 1.03 < found <= change
 
 
 @pytest.mark.parametrize(("high", "low", "num"), BAD_RANGES)

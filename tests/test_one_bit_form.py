@@ -92,6 +92,24 @@ def test_output_law(form):
 
 
 @every_form
+def test_output_law_with_extra_noise(form):
+    torch.manual_seed(3)
+    draws = form.draw_output(MEAN.expand(20_000, 4), VARIANCE, extra_noise=0.8)
+    points = MEAN + torch.linspace(-12, 12, 20_001, **DOUBLE)[:, None]
+    likelihood = form.smoothed_log_likelihood(points, 0.8).exp()
+    assert_law(draws, points, likelihood * normal_density(points, MEAN, VARIANCE))
+
+
+@every_form
+def test_noise_variance(form):
+    expected = form.scale**2
+    if form.link == "logistic":
+        squares = sum(p / s**2 for p, s in zip(PROBABILITIES, SCALES, strict=True))
+        expected = expected * squares
+    torch.testing.assert_close(form.noise_variance, expected, rtol=1e-5, atol=0)
+
+
+@every_form
 @pytest.mark.parametrize("variance", [0.0, VARIANCE], ids=["known output", "normal output"])
 def test_latent_law(form, variance):
     """``w`` is normal, or a mixture of normals, times the probability of its sign's record."""

@@ -127,7 +127,8 @@ class LookaheadSMC(AnnealedSMC):
             )
         likelihood = SmoothedLikelihood(target, u)
         last = normal_below(prior.error, prior.sigma_max, prior.sigma_min)
-        levels = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels).tolist()
+        adapted = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels)
+        levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one
         num = round(self.lookahead * self.num_samples)
         x = self.pure_noise(prior, levels[0], num)
         log_evidence, before = 0.0, x.new_zeros(num)
