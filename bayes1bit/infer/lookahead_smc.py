@@ -57,6 +57,7 @@ class LookaheadSMC(AnnealedSMC):
         model: A Pyro model with one diffusion site.
         num_samples: Number of particles at the end of the path.
         lookahead: Lookahead particles per sample.
+        carry: Particles per sample of the second part, whose last step keeps one.
         num_levels: Noise levels of the lookahead.
         softening: The u where the two parts meet, in units of the noise variance. For a likelihood
             that is not one-bit, the data count with the power ``1 / (1 + softening)`` there.
@@ -83,7 +84,8 @@ class LookaheadSMC(AnnealedSMC):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
-        lookahead: float = 16.0,
+        lookahead: float = 18.0,
+        carry: float = 2.5,
         num_levels: int = 12,
         softening: float = 12.0,
         efficiency: float = 0.8,
@@ -105,15 +107,18 @@ class LookaheadSMC(AnnealedSMC):
         )
         if not lookahead >= 1:
             raise InputError(f"lookahead must be at least 1, got {lookahead}")
+        if not carry >= 1:
+            raise InputError(f"carry must be at least 1, got {carry}")
         if num_levels < 1:
             raise InputError(f"num_levels must be at least 1, got {num_levels}")
         if not softening > 0:
             raise InputError(f"softening must be positive, got {softening}")
-        self.lookahead, self.num_levels, self.softening = lookahead, num_levels, softening
+        self.lookahead, self.carry = lookahead, carry
+        self.num_levels, self.softening = num_levels, softening
 
     def num_particles(self, target: Target, path: Path, u: float) -> int:
-        """Twice as many at the top as at the end."""
-        return round(self.num_samples * 2 ** (u / (self.softening * path.unit)))
+        """``carry`` for each sample until the end."""
+        return round(self.num_samples * (self.carry if u > 0 else 1))
 
     @torch.no_grad()
     def first_cloud(self, target: Target, path: Path) -> tuple[Tensor, float, float]:
