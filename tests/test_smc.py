@@ -20,7 +20,7 @@ from bayes1bit.infer import (
     TwistedSMC,
 )
 from bayes1bit.infer.annealing import path_of
-from bayes1bit.infer.confidence import confidence
+from bayes1bit.infer.confidence import confidence, directional_variance
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.operators import Dense, Hadamard
 
@@ -257,21 +257,25 @@ def test_confidence_is_that_of_the_jacobian():
         clean = prior.denoise(noisy[None], sigma)[0]
         g = torch.func.grad(lambda z: likelihood(z[None], error).sum())(clean)
         directional.append(float(sigma**2 * g @ jacobian @ g / (g @ g)))
-    variance = sum(directional) / 2
+    variance = directional_variance(prior, likelihood, x, sigma)
+    assert variance == pytest.approx(sum(directional) / 2, rel=1e-4)
     assert variance > 1.5 * error
+    # the curvature that is left is that of the right variance
     h = likelihood.curvature
-    expected = (1 + h * error) / (1 + h * variance)
-    assert confidence(prior, likelihood, x, sigma) == pytest.approx(expected, rel=1e-4)
+    power = confidence(likelihood, error, variance)
+    assert power * h / (1 + h * error) == pytest.approx(h / (1 + h * variance))
     # a normal prior is what the smoothing takes it for
     normal = GaussianMixturePrior(torch.zeros(1, 3), 0.7)
-    assert confidence(normal, likelihood, x, sigma) == pytest.approx(1.0, abs=1e-5)
+    error = float(normal.error(sigma))
+    assert directional_variance(normal, likelihood, x, sigma) == pytest.approx(error, rel=1e-4)
 
 
 def test_softened_likelihoods_follow_the_path():
     for operator, y, options in (CASES["logistic"], CASES["flips"], CASES["general"]):
         target = Target.from_model(one_bit_model(plane_prior(), operator, **options), y)
         path, x = path_of(target), torch.randn(5, 2)
-        softened = SmoothedLikelihood(target, 0.7)
+        softened = SmoothedLikelihood(target, 2.0).softened(0.7)
+        assert softened.curvature == SmoothedLikelihood(target, 0.7).curvature
         torch.testing.assert_close(
             softened(x, 0.0), path.log_likelihood(path.features(x), 0.7), atol=1e-5, rtol=1e-5
         )
@@ -281,7 +285,10 @@ def test_softened_likelihoods_follow_the_path():
         return pyro.sample("y", pyro.distributions.Normal(x.sum(), 0.5), obs=y)
 
     target = Target.from_model(model, torch.tensor(1.0))
-    plain, softened = SmoothedLikelihood(target), SmoothedLikelihood(target, 3.0)
+    plain = SmoothedLikelihood(target)
+    softened = plain.softened(3.0)
+    direct = SmoothedLikelihood(target, 3.0)
+    assert softened.curvature == pytest.approx(direct.curvature, rel=1e-5)
     assert softened.curvature == pytest.approx(plain.curvature / 4)
     torch.testing.assert_close(softened(x, 0.0), target.log_likelihood(x) / 4)
     # h v is added to the path's own 1 + u

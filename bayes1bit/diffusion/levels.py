@@ -130,7 +130,7 @@ def normal_below(
     error: Callable[[float | Tensor], Tensor],
     sigma_max: float,
     sigma_min: float,
-    tolerance: float = 0.05,
+    tolerance: float = 0.01,
 ) -> float:
     """The level from which one reverse step suffices, because below it the prior acts as a normal.
 

@@ -28,19 +28,16 @@ from bayes1bit.infer.smoothing import SmoothedLikelihood
 
 
 @torch.no_grad()
-def confidence(
+def directional_variance(
     prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float
 ) -> float:
-    """The power beta to which the smoothed likelihood should be taken, as an average over signals.
+    """The variance lambda above, as an average over signals and not below the measured error.
 
     Args:
         prior: A prior that knows its denoising error.
         likelihood: The smoothed likelihood.
         x: A few noisy signals, shape (particles, *event); one call and backward pass for each.
         sigma: Their level.
-
-    Returns:
-        A number above 0 and at most 1.
     """
     error = float(prior.error(sigma))
 
@@ -53,6 +50,20 @@ def confidence(
         (gradient,) = torch.autograd.grad(log_weight(clean).sum(), clean)
     along = (gradient * pulled_back).flatten(1).sum(1) / gradient.flatten(1).square().sum(1)
     # a likelihood that is flat at a signal has nothing to say about it
-    variance = sigma**2 * float(along.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean())
+    variance = sigma**2 * along.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
+    return max(float(variance), error)
+
+
+def confidence(likelihood: SmoothedLikelihood, error: float, variance: float) -> float:
+    """The power beta above, to which a smoothed likelihood should be taken.
+
+    Args:
+        likelihood: The smoothed likelihood, whose curvature is the h above.
+        error: The variance that it was smoothed by.
+        variance: The variance that :func:`directional_variance` gave.
+
+    Returns:
+        A number above 0 and at most 1.
+    """
     h = likelihood.curvature
-    return (1 + h * error) / (1 + h * max(variance, error))
+    return (1 + h * error) / (1 + h * variance)

@@ -15,7 +15,8 @@ et al., NeurIPS 2023) without guidance: a step needs no backward pass, and many 
 had in place of a few steered ones. Three things make its weights even enough:
 
 * its target is not the posterior but :math:`\pi_u` on the way to it, where the data are softened
-  by an extra noise variance u and modes still share the mass;
+  by an extra noise variance u and modes still share the mass. Where a level's weights would leave
+  too few particles effective, u is taken larger there;
 * the lookahead is taken to the power :math:`\beta` that the denoiser's Jacobian says it deserves
   (:mod:`bayes1bit.infer.confidence`);
 * the last step goes to zero from where the prior acts as a normal, and for one-bit data of a
@@ -37,10 +38,10 @@ from bayes1bit.diffusion import adapted_levels, normal_below
 from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
-from bayes1bit.infer.confidence import confidence
+from bayes1bit.infer.confidence import confidence, directional_variance
 from bayes1bit.infer.data_steps import draw_exactly
-from bayes1bit.infer.moment_matched import GuidedStep, guided_step
-from bayes1bit.infer.particles import log_mean_exp
+from bayes1bit.infer.moment_matched import reverse_kernel
+from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
@@ -48,6 +49,10 @@ from bayes1bit.weighted import Scheme, resample
 
 _PROBES = 16
 """Signals that the confidence of the lookahead is measured on."""
+_FLOOR, _LAST_FLOOR = 0.1, 0.5
+"""Effective share of particles to keep at a level, and at the last."""
+_DOUBLINGS = 14
+"""Softenings to choose from, each twice the one before."""
 
 
 class LookaheadSMC(AnnealedSMC):
@@ -59,8 +64,9 @@ class LookaheadSMC(AnnealedSMC):
         lookahead: Lookahead particles per sample.
         carry: Particles per sample of the second part, whose last step keeps one.
         num_levels: Noise levels of the lookahead.
-        softening: The u where the two parts meet, in units of the noise variance. For a likelihood
-            that is not one-bit, the data count with the power ``1 / (1 + softening)`` there.
+        softening: Smallest u where the two parts may meet, in units of the noise variance. For a
+            likelihood that is not one-bit, the data count with the power ``1 / (1 + softening)``
+            there.
         efficiency: Effective share of particles that each level of the second part keeps.
         num_sweeps: Sweeps at the end, which leave the posterior invariant and part the copies
             that resampling made.
@@ -130,36 +136,75 @@ class LookaheadSMC(AnnealedSMC):
                 "table of it: measure one on held-out signals with ErrorTable.measure, or use "
                 "SplitGibbsSMC"
             )
-        likelihood = SmoothedLikelihood(target, u)
+        sharpest = SmoothedLikelihood(target, u)
+        ladder = [sharpest.softened(u * 2**i) for i in range(_DOUBLINGS)]
         last = normal_below(prior.error, prior.sigma_max, prior.sigma_min)
         adapted = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels)
         levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one
         num = round(self.lookahead * self.num_samples)
         x = self.pure_noise(prior, levels[0], num)
-        log_evidence, before = 0.0, x.new_zeros(num)
+        likelihood, log_evidence, before = ladder[0], 0.0, x.new_zeros(num)
         for sigma, sigma_next in self.track(pairwise([*levels, 0.0]), len(levels)):
-            step = guided_step(prior, likelihood, x, sigma, sigma_next, guidance=0.0)
-            power = 1.0
+            error = spread = float(prior.error(sigma))
             if sigma_next > 0:
-                power = confidence(prior, likelihood, x[:: -(-num // _PROBES)], sigma)
-            after = power * step.log_likelihood
+                probes = x[:: -(-num // _PROBES)]
+                spread = directional_variance(prior, likelihood, probes, sigma)
+            clean = prior.denoise(x, sigma)
+            floor = _FLOOR if sigma_next > 0 else _LAST_FLOOR
+            likelihood, after = _choose(ladder, clean, before, error, spread, floor)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
             kept = resample(log_weights.softmax(0), num, self.resampling)
-            step, before = step[kept], after[kept]
+            k, std = reverse_kernel(prior, sigma, sigma_next)
+            mean, before = torch.lerp(x, clean, k)[kept], after[kept]
             if sigma_next > 0:
-                x = step.mean + step.std * torch.randn_like(x)
-        x, log_weights = self._last(likelihood, step)
+                x = mean + std * torch.randn_like(x)
+        x, log_weights = _last(likelihood, mean, std, before)
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)
-        return x[resample(log_weights.softmax(0), num, self.resampling)], u, log_evidence
+        x = x[resample(log_weights.softmax(0), num, self.resampling)]
+        return x, likelihood.softening, log_evidence
 
-    def _last(self, likelihood: SmoothedLikelihood, step: GuidedStep) -> tuple[Tensor, Tensor]:
-        """Clean signals from the normal law of the last step, and their log weights."""
-        structure = likelihood.structure
-        if likelihood.form is not None and structure is not None and structure.row_gram:
-            x = draw_exactly(structure, step.mean, step.std**2, likelihood.softening)
-            return x, x.new_zeros(len(x))
-        x = step.mean + step.std * torch.randn_like(step.mean)
-        return x, likelihood(x, 0.0) - step.log_likelihood
+
+def _choose(
+    ladder: list[SmoothedLikelihood],
+    clean: Tensor,
+    before: Tensor,
+    error: float,
+    spread: float,
+    floor: float,
+) -> tuple[SmoothedLikelihood, Tensor]:
+    """The sharpest likelihood that leaves enough particles effective, and its lookahead.
+
+    Args:
+        ladder: Likelihoods from sharp to soft.
+        clean: Denoised signals, shape (particles, *event).
+        before: Lookahead of the level above, shape (particles,).
+        error: Their error.
+        spread: Their variance in the direction of the data.
+        floor: Effective share of particles to keep; the softening that keeps most is taken if
+            none keeps as much.
+    """
+    best, chosen = -1.0, None
+    for likelihood in ladder:
+        after = confidence(likelihood, error, spread) * likelihood(clean, error)
+        share = efficiency(after - before)
+        if chosen is None or share > best:
+            best, chosen = share, (likelihood, after)
+        if share >= floor:
+            break
+    assert chosen is not None
+    return chosen
+
+
+def _last(
+    likelihood: SmoothedLikelihood, mean: Tensor, std: float, before: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Clean signals from the normal law of the last step, and their log weights."""
+    structure = likelihood.structure
+    if likelihood.form is not None and structure is not None and structure.row_gram:
+        x = draw_exactly(structure, mean, std**2, likelihood.softening)
+        return x, x.new_zeros(len(x))
+    x = mean + std * torch.randn_like(mean)
+    return x, likelihood(x, 0.0) - before

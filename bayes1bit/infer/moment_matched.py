@@ -59,6 +59,12 @@ class GuidedStep:
         return GuidedStep(self.mean[index], shift, self.std, self.log_likelihood[index])
 
 
+def reverse_kernel(prior: DiffusionPrior, sigma: float, sigma_next: float) -> tuple[float, float]:
+    """The k of the variance-corrected step, and the standard deviation of its noise."""
+    k = 1 - (sigma_next / sigma) ** 2
+    return k, (sigma_next**2 * k + k**2 * float(prior.error(sigma))) ** 0.5
+
+
 def guided_step(
     prior: DiffusionPrior,
     likelihood: SmoothedLikelihood,
@@ -80,8 +86,7 @@ def guided_step(
         inflation: Factor of the error's variance in the likelihood.
     """
     error = float(prior.error(sigma))
-    k = 1 - (sigma_next / sigma) ** 2
-    std = (sigma_next**2 * k + k**2 * error) ** 0.5
+    k, std = reverse_kernel(prior, sigma, sigma_next)
     if guidance == 0:
         clean = prior.denoise(x, sigma)
         value = likelihood(clean, inflation * error)

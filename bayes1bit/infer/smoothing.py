@@ -12,6 +12,8 @@ that of a normal likelihood with the same largest curvature h, which the average
 power :math:`1 / (1 + h r^2)`.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,17 @@ class SmoothedLikelihood:
                 centre = prior_mean(target.prior)[None]
             rho = typical_distance(target.prior)
             self.curvature = float(largest_curvature(target, centre, rho)) / (1 + softening)
+
+    def softened(self, softening: float) -> "SmoothedLikelihood":
+        """The same likelihood at another softening."""
+        other = copy(self)
+        other.softening = softening
+        if self.form is not None:
+            variance = self.form.noise_variance + softening
+            other.curvature = float((self.squared_norms / variance).mean())
+        else:
+            other.curvature = self.curvature * (1 + self.softening) / (1 + softening)
+        return other
 
     def __call__(self, x: Tensor, variance: float) -> Tensor:
         """Smoothed log-likelihood of each signal, differentiable in ``x``.
