@@ -287,8 +287,6 @@ def test_softened_likelihoods_follow_the_path():
     target = Target.from_model(model, torch.tensor(1.0))
     plain = SmoothedLikelihood(target)
     softened = plain.softened(3.0)
-    direct = SmoothedLikelihood(target, 3.0)
-    assert softened.curvature == pytest.approx(direct.curvature, rel=1e-5)
     assert softened.curvature == pytest.approx(plain.curvature / 4)
     torch.testing.assert_close(softened(x, 0.0), target.log_likelihood(x) / 4)
     # h v is added to the path's own 1 + u

@@ -29,10 +29,6 @@ class SmoothedLikelihood:
         target: The target.
         softening: The u of :mod:`bayes1bit.infer.annealing` at which the likelihood is taken; 0
             for the likelihood itself.
-
-    Attributes:
-        curvature: How sharply the data see a signal, as the inverse variance of a normal
-            likelihood that sees it as sharply.
     """
 
     def __init__(self, target: Target, softening: float = 0.0) -> None:
@@ -42,24 +38,28 @@ class SmoothedLikelihood:
         self.form = None if structure is None or len(target.observed) > 1 else structure.one_bit
         if structure is not None and self.form is not None:
             self.squared_norms = structure.operator.row_norms_squared.to(self.form.scale)
-            variance = self.form.noise_variance + softening
-            self.curvature = float((self.squared_norms / variance).mean())
         else:
             with torch.no_grad():
                 centre = prior_mean(target.prior)[None]
             rho = typical_distance(target.prior)
-            self.curvature = float(largest_curvature(target, centre, rho)) / (1 + softening)
+            self._largest_curvature = float(largest_curvature(target, centre, rho))
 
     def softened(self, softening: float) -> "SmoothedLikelihood":
         """The same likelihood at another softening."""
         other = copy(self)
         other.softening = softening
-        if self.form is not None:
-            variance = self.form.noise_variance + softening
-            other.curvature = float((self.squared_norms / variance).mean())
-        else:
-            other.curvature = self.curvature * (1 + self.softening) / (1 + softening)
         return other
+
+    @property
+    def curvature(self) -> float:
+        """How sharply the data see a signal, as the inverse variance of a normal likelihood.
+
+        For one-bit data it is an average over measurements.
+        """
+        if self.form is not None:
+            variance = self.form.noise_variance + self.softening
+            return float((self.squared_norms / variance).mean())
+        return self._largest_curvature / (1 + self.softening)
 
     def __call__(self, x: Tensor, variance: float) -> Tensor:
         """Smoothed log-likelihood of each signal, differentiable in ``x``.
@@ -75,5 +75,5 @@ class SmoothedLikelihood:
             t = self.structure.apply(x)
             total = variance * self.squared_norms + self.softening
             return self.form.smoothed_log_likelihood(t, total).sum(1)
-        power = (1 + self.softening) * (1 + variance * self.curvature)
+        power = 1 + self.softening + variance * self._largest_curvature
         return self.target.log_likelihood(x) / power
