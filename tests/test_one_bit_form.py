@@ -140,6 +140,20 @@ def test_latent_law(form, variance):
         assert (w * form.y >= 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_component_far_in_the_tail_follows_the_one_near_it(dtype):
+    """The plain probabilities give way to their logarithms where they would vanish."""
+    scale = torch.ones(1, dtype=dtype)
+    form = OneBitForm(scale, 0 * scale, scale, 0.0, "logistic")
+    widest = (1.0 / min(SCALES)) ** 2
+    for margin in (-11.9 / min(SCALES), -12.1 / min(SCALES), -60.0 / min(SCALES)):
+        torch.manual_seed(4)
+        w, total = form.draw_latent(torch.full((2000, 1), margin, dtype=dtype))
+        assert (w > 0).all()
+        # that far out only the widest component has any probability
+        torch.testing.assert_close(total, torch.full_like(total, widest))
+
+
 def test_latent_component_belongs_to_its_noise():
     """Given the component, the noise has that component's variance: mean square of w by hand."""
     torch.manual_seed(2)

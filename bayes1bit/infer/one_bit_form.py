@@ -32,6 +32,9 @@ from bayes1bit.observation import Link, OneBit
 from bayes1bit.special import log_flipped, log_ndtr
 from bayes1bit.truncated_normal import standard_normal_above
 
+_FAR = 12.0
+"""Standard deviations up to which a normal tail is far above the smallest float32 number."""
+
 
 @dataclass(frozen=True)
 class OneBitForm:
@@ -130,18 +133,22 @@ class OneBitForm:
     def _flips(self) -> bool:
         return isinstance(self.flip, Tensor) or self.flip != 0.0
 
-    def _log_joint(self, margin: Tensor, variance: Tensor | float) -> Tensor:
-        """Log-probability of each logistic component and a sign, shape (particles, m, 8)."""
+    def _standardised(self, margin: Tensor, variance: Tensor | float) -> Tensor:
+        """The margin in standard deviations of each logistic component, (particles, m, 8)."""
         reciprocal_scales = 1.0 / margin.new_tensor(SCALES)
         noise_variance = (self.scale[:, None] * reciprocal_scales).square()
         total = (variance + torch.zeros_like(self.scale))[..., None] + noise_variance
-        return margin.new_tensor(PROBABILITIES).log() + log_ndtr(margin[..., None] / total.sqrt())
+        return margin[..., None] / total.sqrt()
+
+    def _log_joint(self, standardised: Tensor) -> Tensor:
+        """Log-probability of each logistic component and a sign, shape (particles, m, 8)."""
+        return standardised.new_tensor(PROBABILITIES).log() + log_ndtr(standardised)
 
     def _log_probability(self, margin: Tensor, variance: Tensor | float) -> Tensor:
         """Log-probability that the noisy number is on the side of a ``margin`` above zero."""
         if self.link == "probit":
             return log_ndtr(margin / (variance + self.scale.square()).sqrt())
-        return self._log_joint(margin, variance).logsumexp(-1)
+        return self._log_joint(self._standardised(margin, variance)).logsumexp(-1)
 
     def _draw_sign(self, difference: Tensor, variance: Tensor | float) -> Tensor:
         """Draw the sign before a possible flip."""
@@ -157,7 +164,12 @@ class OneBitForm:
         """Draw the normal component of the noise given the sign before a flip."""
         if self.link == "probit":
             return self.scale.square()
-        cumulated = self._log_joint(margin, variance).softmax(-1).cumsum(-1)
+        standardised = self._standardised(margin, variance)
+        if standardised.amax(-1).min() > -_FAR:
+            joint = margin.new_tensor(PROBABILITIES) * torch.special.ndtr(standardised)
+        else:
+            joint = self._log_joint(standardised).softmax(-1)
+        cumulated = joint.cumsum(-1)
         uniform = torch.rand_like(margin) * cumulated[..., -1]
         component = (cumulated <= uniform[..., None]).sum(-1).clamp(max=len(SCALES) - 1)
         return (self.scale / margin.new_tensor(SCALES)[component]).square()
