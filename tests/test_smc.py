@@ -40,6 +40,13 @@ def one_bit_model(prior, operator, **options):
     return model
 
 
+def radius_model(y=None):
+    """A likelihood without structure."""
+    x = pyro.sample("x", plane_prior())
+    radius = x.square().sum().sqrt()
+    return pyro.sample("y", pyro.distributions.Normal(radius, 0.3), obs=y)
+
+
 def cases():
     rotation = torch.tensor([[0.8, 0.6], [-0.6, 0.8]])
     general = torch.tensor([[1.0, 0.3], [0.4, -0.9], [0.7, 0.7]])
@@ -117,17 +124,10 @@ def test_reverse_diffusion_in_place_of_exact_draws_finds_the_posterior():
 
 
 def test_a_likelihood_without_structure_is_tempered():
-    prior = plane_prior()
-
-    def model(y=None):
-        x = pyro.sample("x", prior)
-        radius = x.square().sum().sqrt()
-        return pyro.sample("y", pyro.distributions.Normal(radius, 0.3), obs=y)
-
     y = torch.tensor(1.2)
-    grid = GridPosterior(Target.from_model(model, y))
+    grid = GridPosterior(Target.from_model(radius_model, y))
     pyro.set_rng_seed(2)
-    posterior = SplitGibbsSMC(model, 2000, prior_step=SampleGiven(), progress=False).run(y)
+    posterior = SplitGibbsSMC(radius_model, 2000, prior_step=SampleGiven(), progress=False).run(y)
     assert posterior.attributes["structure"] == "gradients only"
     # the coupling widens a noise of 0.3 to about sqrt(1.1) times that
     assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.12
@@ -224,18 +224,11 @@ def test_lookahead_is_exact_for_one_normal_component():
 
 
 def test_lookahead_does_without_structure():
-    prior = plane_prior()
-
-    def model(y=None):
-        x = pyro.sample("x", prior)
-        radius = x.square().sum().sqrt()
-        return pyro.sample("y", pyro.distributions.Normal(radius, 0.3), obs=y)
-
     y = torch.tensor(1.2)
-    grid = GridPosterior(Target.from_model(model, y))
+    grid = GridPosterior(Target.from_model(radius_model, y))
     pyro.set_rng_seed(2)
     posterior = LookaheadSMC(
-        model, 2000, num_levels=60, prior_step=SampleGiven(), progress=False
+        radius_model, 2000, num_levels=60, prior_step=SampleGiven(), progress=False
     ).run(y)
     # the coupling widens a noise of 0.3 to about sqrt(1.1) times that
     assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.12

@@ -195,6 +195,11 @@ class DiffusionPrior(TorchDistribution):
         """Whether the denoising error is known."""
         return self._error is not None
 
+    def pure_noise(self, num: int, sigma: float) -> Tensor:
+        """White noise of standard deviation ``sigma`` to walk down from, shape (num, *event)."""
+        shape = (num, *self.event_shape)
+        return sigma * torch.randn(shape, dtype=self.dtype, device=self.device)
+
     def levels(self, sigma: float | None = None, num_steps: int | None = None) -> Tensor:
         """Karras levels from ``sigma`` to ``sigma_min`` and a final zero.
 

@@ -182,10 +182,21 @@ class VarianceCorrected(ReverseSolver):
         memory: dict[str, Any],
     ) -> Tensor:
         """One variance-corrected ancestral step."""
-        k = 1 - (sigma_next / sigma) ** 2
-        variance = sigma_next**2 * k + k**2 * float(prior.error(sigma))
+        k, std = reverse_kernel(float(prior.error(sigma)), sigma, sigma_next)
         mean = torch.lerp(x, prior.denoise(x, sigma), k)
-        return mean + variance**0.5 * torch.randn_like(x)
+        return mean + std * torch.randn_like(x)
+
+
+def reverse_kernel(error: float, sigma: float, sigma_next: float) -> tuple[float, float]:
+    """The k of the step of :class:`VarianceCorrected`, and the standard deviation of its noise.
+
+    Args:
+        error: The denoiser's mean squared error per dimension at ``sigma``.
+        sigma: Level a.
+        sigma_next: Level b, which may be 0.
+    """
+    k = 1 - (sigma_next / sigma) ** 2
+    return k, (sigma_next**2 * k + k**2 * error) ** 0.5
 
 
 class Heun(ReverseSolver):

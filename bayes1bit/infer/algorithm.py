@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bayes1bit.diffusion import DiffusionPrior, count_evaluations
+from bayes1bit.diffusion import count_evaluations
 from bayes1bit.errors import InputError
 from bayes1bit.infer.target import Target
 from bayes1bit.posterior import Posterior
@@ -133,20 +132,6 @@ class Algorithm(ABC):
             log_likelihood=target.pointwise_log_likelihood(draws.samples),
             predictive=target.posterior_predictive(draws.samples),
         )
-
-    def pure_noise(self, prior: DiffusionPrior, sigma: float, num: int | None = None) -> Tensor:
-        """Noise to walk down the levels from.
-
-        Args:
-            prior: The prior, for shape, type and device of a signal.
-            sigma: Standard deviation.
-            num: Number of signals; ``num_samples`` by default.
-
-        Returns:
-            Shape (num, *event).
-        """
-        shape = (self.num_samples if num is None else num, *prior.event_shape)
-        return sigma * torch.randn(shape, dtype=prior.dtype, device=prior.device)
 
     def check_finite(self, x: Tensor, level: str, advice: str = "take more levels") -> None:
         """Stop at the level where a run diverges, not at its end.

@@ -99,7 +99,7 @@ class DAPS(Algorithm):
         self.data_step.prepare(target)
         last = max(self.sigma_last, prior.sigma_min)
         levels = karras_levels(prior.sigma_max, last, self.num_levels).tolist()
-        x = self.pure_noise(prior, levels[0])
+        x = prior.pure_noise(self.num_samples, levels[0])
         pairs = zip(levels, [*levels[1:], 0.0], strict=True)
         for sigma, sigma_next in self.track(pairs, self.num_levels):
             estimate = self.solver(prior, x, prior.levels(sigma, self.num_ode_steps))

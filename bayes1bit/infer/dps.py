@@ -105,7 +105,7 @@ class DPS(Algorithm):
         if self.misfit == "least-squares":
             target = least_squares(target, self.scaling)
         levels = karras_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
-        x = self.pure_noise(prior, levels[0])
+        x = prior.pure_noise(self.num_samples, levels[0])
         log_weight: Callable[[Tensor], Tensor] = target.log_likelihood
         if isinstance(target, LeastSquaresTarget):
             data = target.data

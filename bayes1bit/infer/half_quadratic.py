@@ -75,7 +75,7 @@ class HalfQuadratic(Algorithm):
         """
         self.data_step.prepare(target)
         prior = target.prior
-        x = self.pure_noise(prior, levels[0])
+        x = prior.pure_noise(self.num_samples, levels[0])
         pairs = zip(levels, [*levels[1:], 0.0], strict=True)
         for sigma, sigma_next in self.track(pairs, self.num_levels):
             z = prior.denoise(x, sigma)

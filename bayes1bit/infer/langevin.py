@@ -134,7 +134,7 @@ class Langevin(Algorithm):
         else:
             first = self.sigma_max or typical_distance(prior)
             levels = geometric_levels(first, prior.sigma_min, self.num_levels).tolist()
-            x = self.pure_noise(prior, first)
+            x = prior.pure_noise(self.num_samples, first)
         h, adapted = self.step_size, 0
         for i, sigma in enumerate(self.track(levels, len(levels))):
             beta, root = self._condition(target, x, sigma)

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from bayes1bit.diffusion import DiffusionPrior, adapted_levels
+from bayes1bit.diffusion.solvers import reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
@@ -59,12 +60,6 @@ class GuidedStep:
         return GuidedStep(self.mean[index], shift, self.std, self.log_likelihood[index])
 
 
-def reverse_kernel(prior: DiffusionPrior, sigma: float, sigma_next: float) -> tuple[float, float]:
-    """The k of the variance-corrected step, and the standard deviation of its noise."""
-    k = 1 - (sigma_next / sigma) ** 2
-    return k, (sigma_next**2 * k + k**2 * float(prior.error(sigma))) ** 0.5
-
-
 def guided_step(
     prior: DiffusionPrior,
     likelihood: SmoothedLikelihood,
@@ -86,7 +81,7 @@ def guided_step(
         inflation: Factor of the error's variance in the likelihood.
     """
     error = float(prior.error(sigma))
-    k, std = reverse_kernel(prior, sigma, sigma_next)
+    k, std = reverse_kernel(error, sigma, sigma_next)
     if guidance == 0:
         clean = prior.denoise(x, sigma)
         value = likelihood(clean, inflation * error)
@@ -164,7 +159,7 @@ class MomentMatched(Algorithm):
         """Run all chains down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
         levels = guided_levels(prior, self.sigma_max, self.num_levels)
-        x = self.pure_noise(prior, levels[0])
+        x = prior.pure_noise(self.num_samples, levels[0])
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
             step = guided_step(prior, likelihood, x, sigma, sigma_next)
             assert step.shift is not None

@@ -105,7 +105,7 @@ class PnPOneBit(Algorithm):
         """Run all chains through the sweeps at once."""
         self.data_step.prepare(target)
         prior = target.prior
-        x = self.pure_noise(prior, self.rho_max)
+        x = prior.pure_noise(self.num_samples, self.rho_max)
         for sweep in self.track(range(self.num_sweeps), self.num_sweeps, unit="sweep"):
             rho = max(self.decay**sweep * self.rho_max, self.rho_min)
             z = self.data_step(target, x, rho)

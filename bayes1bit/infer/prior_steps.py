@@ -55,9 +55,7 @@ class PriorStep(ABC):
         Returns:
             Signals, shape (num, *event).
         """
-        shape = (num, *prior.event_shape)
-        noise = torch.randn(shape, dtype=prior.dtype, device=prior.device)
-        return self(prior, prior.sigma_max * noise, prior.sigma_max)
+        return self(prior, prior.pure_noise(num, prior.sigma_max), prior.sigma_max)
 
 
 class ReverseDiffusion(PriorStep):

@@ -105,7 +105,7 @@ class QCSSGM(Algorithm):
         prior = target.prior
         data_score = self._data_score(target)
         levels = geometric_levels(prior.sigma_max, prior.sigma_min, self.num_levels).tolist()
-        x = self.pure_noise(prior, levels[0])
+        x = prior.pure_noise(self.num_samples, levels[0])
         for sigma in self.track(levels, self.num_levels):
             step = self.step_size * sigma**2
             for _ in range(self.num_steps):

@@ -71,9 +71,17 @@ class SmoothedLikelihood:
         Returns:
             Shape (particles,), in nats.
         """
+        return self.of_features(self.features(x), variance)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What :meth:`of_features` needs of signals (particles, *event), at any softening."""
         if self.structure is not None and self.form is not None:
-            t = self.structure.apply(x)
+            return self.structure.apply(x)
+        return self.target.log_likelihood(x)
+
+    def of_features(self, features: Tensor, variance: float) -> Tensor:
+        """The log-likelihood of signals with these features, as when called with the signals."""
+        if self.form is not None:
             total = variance * self.squared_norms + self.softening
-            return self.form.smoothed_log_likelihood(t, total).sum(1)
-        power = 1 + self.softening + variance * self._largest_curvature
-        return self.target.log_likelihood(x) / power
+            return self.form.smoothed_log_likelihood(features, total).sum(1)
+        return features / (1 + self.softening + variance * self._largest_curvature)

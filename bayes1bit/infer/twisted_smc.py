@@ -112,7 +112,7 @@ class TwistedSMC(Algorithm):
         """Run all particles down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
         levels = guided_levels(prior, self.sigma_max, self.num_levels)
-        x = self.pure_noise(prior, levels[0], round(self.explore * self.num_samples))
+        x = prior.pure_noise(round(self.explore * self.num_samples), levels[0])
         log_weights = x.new_zeros(len(x))
         log_evidence = 0.0
         before = log_weights  # log psi of the level above, 0 for the prior
