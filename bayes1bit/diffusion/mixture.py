@@ -36,6 +36,7 @@ class MixtureDenoiser(Denoiser):
     means: Tensor
     centred: Tensor
     centre: Tensor
+    squared_norms: Tensor
     log_weights: Tensor
 
     def __init__(self, means: Tensor, scale: float, log_weights: Tensor) -> None:
@@ -45,6 +46,7 @@ class MixtureDenoiser(Denoiser):
         # distances are expanded as |x|^2 - 2 x mu + |mu|^2, which loses least about the centre
         self.register_buffer("centre", centre)
         self.register_buffer("centred", means - centre)
+        self.register_buffer("squared_norms", self.centred.square().sum(1))
         self.register_buffer("log_weights", log_weights)
         self.scale = scale
 
@@ -63,7 +65,7 @@ class MixtureDenoiser(Denoiser):
         squared = (
             difference.square().sum(1, keepdim=True)
             - 2 * difference @ self.centred.T
-            + self.centred.square().sum(1)
+            + self.squared_norms
         )
         normalizer = 0.5 * x.shape[1] * (2 * torch.pi * variance).log()
         return self.log_weights - 0.5 * squared / variance - normalizer
@@ -72,10 +74,20 @@ class MixtureDenoiser(Denoiser):
         """See :meth:`Denoiser.forward`."""
         flat = x.flatten(1)
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        mean = self.log_joint(flat, level).softmax(1) @ self.means
+        mean = self._average(self.log_joint(flat, level).softmax(1))
         # share of the noisy signal that is noise
         share = (level.square() / (level.square() + self.scale**2)).reshape(-1, 1)
         return torch.lerp(flat, mean, share).view_as(x)
+
+    def _average(self, probs: Tensor) -> Tensor:
+        """Means averaged with the probabilities of the components, shape (batch, n)."""
+        if torch._C._are_functorch_transforms_active():  # a choice by value cannot be mapped
+            return probs @ self.means
+        # at low noise few of thousands count: all that is left out is below rounding
+        counts = probs.detach().amax(0) > torch.finfo(probs.dtype).eps / len(self.means)
+        if 2 * int(counts.sum()) > len(counts):
+            return probs @ self.means
+        return probs[:, counts] @ self.means[counts]
 
 
 class GaussianMixturePrior(DiffusionPrior):
@@ -269,7 +281,7 @@ class GaussianMixturePrior(DiffusionPrior):
         draws = [torch.randn(num_draws, n, generator=generator).to(means) for _ in range(2)]
         clean = self.mixture.means[index.to(means.device)] + self.scale * draws[0]
         levels = geometric_levels(self.sigma_max, self.sigma_min, num_levels)
-        squared_norms = means.square().sum(1)
+        squared_norms = self.mixture.squared_norms
         errors = []
         for sigma in levels.tolist():
             share = sigma**2 / (sigma**2 + self.scale**2)
