@@ -1,5 +1,48 @@
-"""Networks that can stand inside a denoiser."""
+"""Networks that can stand inside a denoiser, in full precision and in bits."""
 
+from bayes1bit.networks.bidiffsr import BIDiffSR
+from bayes1bit.networks.bidiffsr_parts import CPDown, CPUp, CSFusion
+from bayes1bit.networks.binary_units import (
+    BBCU,
+    BINARIZERS,
+    BNN,
+    BIDiffSRUnit,
+    BinaryUnit,
+    DoReFa,
+    IRNet,
+    PackedTensors,
+    ReActNet,
+    XNORNet,
+    anneal,
+)
+from bayes1bit.networks.counting import Counts, Shares, count, measure_shares
+from bayes1bit.networks.sr3 import SR3UNet
+from bayes1bit.networks.time_aware import RPReLU, TaA, TaR
 from bayes1bit.networks.unet import PatchedUNet
 
-__all__ = ["PatchedUNet"]
+__all__ = [
+    "BBCU",
+    "BINARIZERS",
+    "BNN",
+    "BIDiffSR",
+    "BIDiffSRUnit",
+    "BinaryUnit",
+    "CPDown",
+    "CPUp",
+    "CSFusion",
+    "Counts",
+    "DoReFa",
+    "IRNet",
+    "PackedTensors",
+    "PatchedUNet",
+    "RPReLU",
+    "ReActNet",
+    "SR3UNet",
+    "Shares",
+    "TaA",
+    "TaR",
+    "XNORNet",
+    "anneal",
+    "count",
+    "measure_shares",
+]
