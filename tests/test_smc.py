@@ -21,6 +21,7 @@ from bayes1bit.infer import (
 )
 from bayes1bit.infer.annealing import path_of
 from bayes1bit.infer.confidence import confidence, directional_variance
+from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.operators import Dense, Hadamard
 
@@ -250,7 +251,8 @@ def test_confidence_is_that_of_the_jacobian():
         clean = prior.denoise(noisy[None], sigma)[0]
         g = torch.func.grad(lambda z: likelihood(z[None], error).sum())(clean)
         directional.append(float(sigma**2 * g @ jacobian @ g / (g @ g)))
-    variance = directional_variance(prior, likelihood, x, sigma)
+    guided = guided_denoise(prior, x, sigma, lambda d: likelihood(d, error))
+    variance = directional_variance(guided, sigma, error)
     assert variance == pytest.approx(sum(directional) / 2, rel=1e-4)
     assert variance > 1.5 * error
     # the curvature that is left is that of the right variance
@@ -260,7 +262,8 @@ def test_confidence_is_that_of_the_jacobian():
     # a normal prior is what the smoothing takes it for
     normal = GaussianMixturePrior(torch.zeros(1, 3), 0.7)
     error = float(normal.error(sigma))
-    assert directional_variance(normal, likelihood, x, sigma) == pytest.approx(error, rel=1e-4)
+    guided = guided_denoise(normal, x, sigma, lambda d: likelihood(d, error))
+    assert directional_variance(guided, sigma, 0.0) == pytest.approx(error, rel=1e-4)
 
 
 def test_softened_likelihoods_follow_the_path():

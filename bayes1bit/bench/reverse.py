@@ -12,6 +12,7 @@ from torch import Tensor
 from bayes1bit.diffusion import (
     DDIM,
     Ancestral,
+    CovarianceCorrected,
     GaussianMixturePrior,
     Heun,
     Multistep,
@@ -26,6 +27,7 @@ SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
 SOLVERS: tuple[ReverseSolver, ...] = (
     Ancestral(),
     VarianceCorrected(),
+    CovarianceCorrected(),
     DDIM(),
     Heun(),
     Multistep(),

@@ -14,6 +14,7 @@ from bayes1bit.diffusion.prior import DiffusionPrior
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,
+    CovarianceCorrected,
     Heun,
     Multistep,
     ReverseSolver,
@@ -24,6 +25,7 @@ from bayes1bit.diffusion.solvers import (
 __all__ = [
     "DDIM",
     "Ancestral",
+    "CovarianceCorrected",
     "Denoiser",
     "DiffusionPrior",
     "ErrorTable",

@@ -12,6 +12,7 @@ next, with :math:`D = D(x_a, a)`:
 `Multistep`          probability-flow ODE, second order from one call per step
 `Ancestral`          the reverse SDE's step when the clean signal is taken to be :math:`D`
 `VarianceCorrected`  the same, honest about :math:`D` being an estimate
+`CovarianceCorrected` the same, with an error that points where :math:`D` has been moving
 ==================== ==========================================================================
 """
 
@@ -28,6 +29,8 @@ from bayes1bit.errors import InputError
 
 class DenoisingPrior(Protocol):
     """What a solver needs of a prior."""
+
+    event_shape: torch.Size
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Posterior mean of the clean signal."""
@@ -197,6 +200,65 @@ def reverse_kernel(error: float, sigma: float, sigma_next: float) -> tuple[float
     """
     k = 1 - (sigma_next / sigma) ** 2
     return k, (sigma_next**2 * k + k**2 * error) ** 0.5
+
+
+class CovarianceCorrected(ReverseSolver):
+    r"""The variance-corrected step with an error that points where the denoiser is undecided.
+
+    What is still open at level a is seldom white: for a garment it is how bright the whole of it
+    is. White noise of the right variance hardly moves in such a direction, and walks of trained
+    priors lose contrast. Down the reverse diffusion :math:`D` is a martingale, so what it did in
+    the last step is a draw of what it will do next: unbiased, with nearly the right covariance.
+    With a random sign it is also uncorrelated with the past:
+
+    .. math::
+
+        x_b = x_a + k (D_a + e - x_a) + N\!\left(0, b^2 k\right), \qquad
+        e = \pm\, r(a) \sqrt n\, \frac{D_a - D_{prev}}{\lVert D_a - D_{prev} \rVert}
+
+    The first step and the last have the white error of :class:`VarianceCorrected`.
+    """
+
+    stochastic = True
+
+    def step(
+        self,
+        prior: DenoisingPrior,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        memory: dict[str, Any],
+    ) -> Tensor:
+        """One step from the present denoised signal and the one before."""
+        clean = prior.denoise(x, sigma)
+        before = memory.get("clean") if sigma_next > 0 else None
+        error = draw_error(clean, before, float(prior.error(sigma)), len(prior.event_shape))
+        memory["clean"] = clean
+        k, std = reverse_kernel(0.0, sigma, sigma_next)
+        return torch.lerp(x, clean + error, k) + std * torch.randn_like(x)
+
+
+def draw_error(
+    clean: Tensor, before: Tensor | None, error: float, event_dim: int | None = None
+) -> Tensor:
+    """Draw the error of denoised signals as :class:`CovarianceCorrected` does.
+
+    Args:
+        clean: Denoised signals, shape (*batch, *event).
+        before: Denoised signals of the level before, same shape; None for a white error.
+        error: Its variance per dimension.
+        event_dim: Number of event dimensions; all but the first by default.
+
+    Returns:
+        Shape of ``clean``.
+    """
+    if before is None:
+        return error**0.5 * torch.randn_like(clean)
+    event_dim = clean.ndim - 1 if event_dim is None else event_dim
+    event = tuple(range(-event_dim, 0))
+    moved = clean - before
+    mean_square = moved.square().mean(event, keepdim=True).clamp(min=torch.finfo(clean.dtype).tiny)
+    return moved * (error / mean_square).sqrt() * torch.randn_like(mean_square).sign()
 
 
 class Heun(ReverseSolver):

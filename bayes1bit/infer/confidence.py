@@ -19,36 +19,20 @@ multiplied by
 .. math:: \beta = \frac{1 + h r^2}{1 + h \lambda} \le 1.
 """
 
-import torch
-from torch import Tensor
-
-from bayes1bit.diffusion import DiffusionPrior
-from bayes1bit.infer.guidance import guided_denoise
+from bayes1bit.infer.guidance import Guided
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 
 
-@torch.no_grad()
-def directional_variance(
-    prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float
-) -> float:
+def directional_variance(guided: Guided, sigma: float, error: float) -> float:
     """The variance lambda above, as an average over signals and not below the measured error.
 
     Args:
-        prior: A prior that knows its denoising error.
-        likelihood: The smoothed likelihood.
-        x: A few noisy signals, shape (particles, *event); one call and backward pass for each.
+        guided: Signals denoised at level ``sigma``, with the smoothed log-likelihood as data term.
         sigma: Their level.
+        error: The measured error of the denoiser there.
     """
-    error = float(prior.error(sigma))
-
-    def log_weight(clean: Tensor) -> Tensor:
-        return likelihood(clean, error)
-
-    clean, _, pulled_back = guided_denoise(prior, x, sigma, log_weight)
-    with torch.enable_grad():
-        clean.requires_grad_()
-        (gradient,) = torch.autograd.grad(log_weight(clean).sum(), clean)
-    along = (gradient * pulled_back).flatten(1).sum(1) / gradient.flatten(1).square().sum(1)
+    g = guided.inner.flatten(1)
+    along = (g * guided.gradient.flatten(1)).sum(1) / g.square().sum(1)
     # a likelihood that is flat at a signal has nothing to say about it
     variance = sigma**2 * along.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
     return max(float(variance), error)

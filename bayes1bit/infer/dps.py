@@ -115,13 +115,13 @@ class DPS(Algorithm):
 
         pairs = zip(levels, [*levels[1:], 0.0], strict=True)
         for sigma, sigma_next in self.track(pairs, self.num_levels):
-            clean, _, gradient = guided_denoise(prior, x, sigma, log_weight)
+            guided = guided_denoise(prior, x, sigma, log_weight)
             k = 1 - (sigma_next / sigma) ** 2
-            x = torch.lerp(x, clean, k) + sigma_next * k**0.5 * torch.randn_like(x)
+            x = torch.lerp(x, guided.clean, k) + sigma_next * k**0.5 * torch.randn_like(x)
             if isinstance(target, LeastSquaresTarget):
                 step = self.zeta * ((1 + sigma**2) * (1 + sigma_next**2)) ** 0.5
             else:
                 step = self.step * (sigma**2 - sigma_next**2)
-            x = x + step * gradient
+            x = x + step * guided.gradient
             self.check_finite(x, f"sigma = {sigma:.3g}", "take more levels or a smaller step")
         return Draws(x)

@@ -7,6 +7,7 @@ cannot.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,12 +15,28 @@ from torch import Tensor
 from bayes1bit.diffusion import DiffusionPrior
 
 
+class Guided(NamedTuple):
+    """Denoised signals and what the data say about them, not attached to a graph.
+
+    Attributes:
+        clean: Denoised signals, shape (particles, *event).
+        value: The data term in nats, shape (particles,).
+        gradient: Its gradient with respect to the noisy signals, shape of ``clean``.
+        inner: Its gradient with respect to the denoised ones, shape of ``clean``.
+    """
+
+    clean: Tensor
+    value: Tensor
+    gradient: Tensor
+    inner: Tensor
+
+
 def guided_denoise(
     prior: DiffusionPrior,
     x: Tensor,
     sigma: float,
     log_weight: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Guided:
     """Denoise, evaluate a data term at the result, and differentiate it back to the noisy signal.
 
     Signals go through in batches of ``prior.max_batch``, so that only one batch holds the
@@ -30,18 +47,13 @@ def guided_denoise(
         x: Noisy signals, shape (particles, *event).
         sigma: Their noise level.
         log_weight: The data term, in nats: denoised signals (batch, *event) to (batch,).
-
-    Returns:
-        Denoised signals, shape of ``x``; the data term, shape (particles,); and its gradient with
-        respect to ``x``, shape of ``x``. None of them is attached to a graph.
     """
     pieces = []
     for batch in x.split(prior.max_batch or len(x)):
         with torch.enable_grad():
             noisy = batch.detach().requires_grad_()
-            denoised = prior.denoise(noisy, sigma)
-            value = log_weight(denoised)
-            (gradient,) = torch.autograd.grad(value.sum(), noisy)
-        pieces.append((denoised.detach(), value.detach(), gradient))
-    denoised, value, gradient = (torch.cat(part) for part in zip(*pieces, strict=True))
-    return denoised, value, gradient
+            clean = prior.denoise(noisy, sigma)
+            value = log_weight(clean)
+            gradients = torch.autograd.grad(value.sum(), (noisy, clean))
+        pieces.append((clean.detach(), value.detach(), *gradients))
+    return Guided(*(torch.cat(part) for part in zip(*pieces, strict=True)))

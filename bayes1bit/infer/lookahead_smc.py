@@ -28,6 +28,7 @@ From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of two deno
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +42,7 @@ from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
 from bayes1bit.infer.confidence import confidence, directional_variance
 from bayes1bit.infer.data_steps import draw_exactly
+from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothing import SmoothedLikelihood
@@ -148,7 +150,8 @@ class LookaheadSMC(AnnealedSMC):
             error = spread = float(prior.error(sigma))
             if sigma_next > 0:
                 probes = x[:: -(-num // _PROBES)]
-                spread = directional_variance(prior, likelihood, probes, sigma)
+                guided = guided_denoise(prior, probes, sigma, partial(likelihood, variance=error))
+                spread = directional_variance(guided, sigma, error)
             clean = prior.denoise(x, sigma)
             floor = _FLOOR if sigma_next > 0 else _LAST_FLOOR
             likelihood, after = _choose(ladder, clean, before, error, spread, floor)

@@ -20,77 +20,59 @@ this package's.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bayes1bit.diffusion import DiffusionPrior, adapted_levels
-from bayes1bit.diffusion.solvers import reverse_kernel
+from bayes1bit.diffusion.solvers import draw_error, reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
+from bayes1bit.infer.confidence import confidence, directional_variance
 from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
 
 
-@dataclass(frozen=True)
-class GuidedStep:
-    """A guided reverse step from level ``sigma`` to ``sigma_next``, before its noise is drawn.
+class Guidance(NamedTuple):
+    """What the data say about noisy signals at one level.
 
     Attributes:
-        mean: Mean of the step without data, shape (particles, *event).
-        shift: What the data add to it, shape of ``mean``; None without guidance.
-        std: Standard deviation of its white noise.
+        clean: Denoised signals D, shape (particles, *event).
+        shift: What the data add to them, shape of ``clean``.
         log_likelihood: Log-likelihood of the noisy signals in nats, shape (particles,).
     """
 
-    mean: Tensor
-    shift: Tensor | None
-    std: float
+    clean: Tensor
+    shift: Tensor
     log_likelihood: Tensor
 
-    def __getitem__(self, index: Tensor) -> "GuidedStep":
-        """The step of chosen particles."""
-        shift = None if self.shift is None else self.shift[index]
-        return GuidedStep(self.mean[index], shift, self.std, self.log_likelihood[index])
 
-
-def guided_step(
+def guide(
     prior: DiffusionPrior,
     likelihood: SmoothedLikelihood,
     x: Tensor,
     sigma: float,
-    sigma_next: float,
-    guidance: float = 1.0,
     inflation: float = 1.0,
-) -> GuidedStep:
-    """The guided, variance-corrected reverse step; one denoiser call and its backward pass.
+) -> Guidance:
+    """Guide noisy signals by the smoothed likelihood; one denoiser call and its backward pass.
 
     Args:
         prior: A prior that knows its denoising error.
         likelihood: The smoothed likelihood.
         x: Noisy signals, shape (particles, *event).
         sigma: Their level a.
-        sigma_next: The next level b, which may be 0.
-        guidance: Factor of the shift; 0 spares the backward pass.
         inflation: Factor of the error's variance in the likelihood.
     """
-    error = float(prior.error(sigma))
-    k, std = reverse_kernel(error, sigma, sigma_next)
-    if guidance == 0:
-        clean = prior.denoise(x, sigma)
-        value = likelihood(clean, inflation * error)
-        return GuidedStep(torch.lerp(x, clean, k), None, std, value)
-    clean, value, gradient = guided_denoise(
-        prior, x, sigma, lambda d: likelihood(d, inflation * error)
-    )
-    shift = guidance * k * sigma**2 * gradient
-    return GuidedStep(torch.lerp(x, clean, k), shift, std, value)
+    error = inflation * float(prior.error(sigma))
+    guided = guided_denoise(prior, x, sigma, partial(likelihood, variance=error))
+    beta = confidence(likelihood, error, directional_variance(guided, sigma, error))
+    return Guidance(guided.clean, beta * sigma**2 * guided.gradient, beta * guided.value)
 
 
 def guided_levels(prior: DiffusionPrior, sigma_max: float | None, num_levels: int) -> list[float]:
@@ -160,9 +142,13 @@ class MomentMatched(Algorithm):
         prior, likelihood = target.prior, SmoothedLikelihood(target)
         levels = guided_levels(prior, self.sigma_max, self.num_levels)
         x = prior.pure_noise(self.num_samples, levels[0])
+        before: Tensor | None = None
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
-            step = guided_step(prior, likelihood, x, sigma, sigma_next)
-            assert step.shift is not None
-            x = step.mean + step.shift + step.std * torch.randn_like(x)
+            guidance = guide(prior, likelihood, x, sigma)
+            k, std = reverse_kernel(0.0, sigma, sigma_next)
+            error = draw_error(guidance.clean, before, float(prior.error(sigma)))
+            x = torch.lerp(x, guidance.clean + guidance.shift + error, k)
+            x = x + std * torch.randn_like(x)
+            before = guidance.clean
             self.check_finite(x, f"sigma = {sigma:.3g}")
         return Draws(sweep(target, x, self.prior_step, self.num_sweeps))

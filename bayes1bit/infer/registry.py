@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,
+    CovarianceCorrected,
     Heun,
     Multistep,
     Tweedie,
@@ -100,6 +101,7 @@ PARTS: dict[str, dict[str, Part]] = {
     "solver": {
         "ddim": Part(DDIM, "eta"),
         "ancestral": Part(Ancestral),
+        "covariance-corrected": Part(CovarianceCorrected),
         "variance-corrected": Part(VarianceCorrected),
         "heun": Part(Heun),
         "multistep": Part(Multistep),

@@ -29,11 +29,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bayes1bit.diffusion import DiffusionPrior
+from bayes1bit.diffusion.solvers import reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
-from bayes1bit.infer.moment_matched import guided_levels, guided_step
+from bayes1bit.infer.moment_matched import guide, guided_levels
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.smoothing import SmoothedLikelihood
@@ -117,25 +120,26 @@ class TwistedSMC(Algorithm):
         log_evidence = 0.0
         before = log_weights  # log psi of the level above, 0 for the prior
         for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
-            step = guided_step(
-                prior, likelihood, x, sigma, sigma_next, self.guidance, self.inflation
-            )
-            log_weights = log_weights + step.log_likelihood - before
+            clean, shift, value = self._look_ahead(prior, likelihood, x, sigma)
+            log_weights = log_weights + value - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             if efficiency(log_weights) < self.threshold:
                 log_evidence += log_mean_exp(log_weights)
-                step = step[resample(log_weights.softmax(0), len(x), self.resampling)]
+                kept = resample(log_weights.softmax(0), len(x), self.resampling)
+                x, clean, value = x[kept], clean[kept], value[kept]
+                shift = None if shift is None else shift[kept]
                 log_weights = torch.zeros_like(log_weights)
+            k, std = reverse_kernel(float(prior.error(sigma)), sigma, sigma_next)
             noise = torch.randn_like(x)
-            x = step.mean + step.std * noise
-            if step.shift is not None:
-                x = x + step.shift
+            x = torch.lerp(x, clean, k) + std * noise
+            if shift is not None:
+                x = x + k * shift
                 # log p - log q of two normals that differ by the shift of their means
-                scaled = (step.shift / step.std).flatten(1)
+                scaled = (k / std * shift).flatten(1)
                 log_weights = log_weights - (
                     0.5 * scaled.square() + scaled * noise.flatten(1)
                 ).sum(1)
-            before = step.log_likelihood
+            before = value
         log_weights = log_weights + likelihood(x, 0.0) - before
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)
@@ -145,3 +149,13 @@ class TwistedSMC(Algorithm):
         x = x[resample(weights, self.num_samples, self.resampling)]
         x = sweep(target, x, self.prior_step, self.num_sweeps)
         return Draws(x, log_evidence=log_evidence)
+
+    def _look_ahead(
+        self, prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Denoised signals, the shift that guidance gives them, and log psi."""
+        if self.guidance > 0:
+            clean, shift, value = guide(prior, likelihood, x, sigma, self.inflation)
+            return clean, self.guidance * shift, value
+        clean = prior.denoise(x, sigma)
+        return clean, None, likelihood(clean, self.inflation * float(prior.error(sigma)))
