@@ -6,7 +6,7 @@ samples with their uncertainty.
 """
 
 from bayes1bit import diagnostics, diffusion, infer, models, operators, pictures
-from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
+from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior, MixedPrior
 from bayes1bit.errors import InputError
 from bayes1bit.measurement import Measurement
 from bayes1bit.observation import OneBit, Quantized
@@ -20,6 +20,7 @@ __all__ = [
     "GaussianMixturePrior",
     "InputError",
     "Measurement",
+    "MixedPrior",
     "OneBit",
     "Posterior",
     "Quantized",

@@ -4,18 +4,22 @@ A trained prior is a folder with three files: ``recipe.toml`` (how it was made, 
 architecture and data range), ``weights.safetensors`` (half-precision weights, the table of
 denoising errors, and the facts of the training run) and ``MODEL_CARD.md``. The shipped ones are
 inside the wheel; in an editable install they are the repository's ``priors/``.
+
+Binary networks are stored and loaded packed: weights of one bit as bits, all other numbers in half
+precision. See :mod:`bayes1bit.networks.pack` for what a packed network can do.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayes1bit.diffusion import DiffusionPrior, ErrorTable
 from bayes1bit.errors import InputError
+from bayes1bit.networks import pack, packable
 
 if TYPE_CHECKING:
     from bayes1bit.diffusion.training import Recipe
@@ -24,6 +28,8 @@ WEIGHTS = "weights.safetensors"
 FORMAT = "bayes1bit prior 1"
 """Name of the one entry of the weights' metadata, which holds the facts as JSON."""
 PACKAGE = Path(__file__).resolve().parent
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def load_prior(
         name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder.
         device: Where to put it.
         precision: "float32", or "bfloat16" to run the network's products in bfloat16, which is
-            faster for large batches on CPUs that have it.
+            faster for large batches on CPUs that have it. Products of bits stay what they are.
 
     Returns:
         The prior, ready to use in a Pyro model.
@@ -119,14 +125,16 @@ def load_prior(
     # fresh weights are drawn and thrown away: a user's seed should not notice
     with torch.random.fork_rng(devices=[]):
         denoiser = build_denoiser(recipe, AUTOCAST[precision])
+    if packable(denoiser):
+        denoiser = pack(denoiser)
     tensors = load_file(folder.path / WEIGHTS)
     weights = {
-        key: tensor.float() for key, tensor in tensors.items() if not key.startswith("error.")
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in tensors.items()
+        if not key.startswith("error.")
     }
-    expected = denoiser.state_dict()
-    if weights.keys() != expected.keys() or any(
-        weights[key].shape != expected[key].shape for key in expected
-    ):
+    expected = {key: (tensor.shape, tensor.dtype) for key, tensor in denoiser.state_dict().items()}
+    if expected != {key: (tensor.shape, tensor.dtype) for key, tensor in weights.items()}:
         raise InputError(f"the weights in {folder.path} do not fit the network of its recipe.toml")
     denoiser.load_state_dict(weights)
     denoiser.requires_grad_(False).eval().to(device)
@@ -140,14 +148,23 @@ def load_prior(
     )
 
 
-def save_prior(
-    path: Path, denoiser: torch.nn.Module, error: ErrorTable, facts: dict[str, Any]
-) -> None:
-    """Write ``weights.safetensors`` of a prior's folder in half precision.
+def as_stored(denoiser: Network) -> Network:
+    """The denoiser that a file will give back: packed if it can be, in numbers of half precision.
+
+    Args:
+        denoiser: A trained denoiser in float32; if it cannot be packed it is changed itself.
+    """
+    if packable(denoiser):
+        denoiser = pack(denoiser)
+    return denoiser.half().float()
+
+
+def save_prior(path: Path, denoiser: nn.Module, error: ErrorTable, facts: dict[str, Any]) -> None:
+    """Write ``weights.safetensors`` of a prior's folder, as :func:`as_stored`.
 
     Args:
         path: The folder.
-        denoiser: The trained denoiser.
+        denoiser: The trained denoiser, packed or not.
         error: Its held-out error per level.
         facts: JSON-able facts of the training run.
     """
@@ -155,8 +172,10 @@ def save_prior(
 
     from bayes1bit.files import complete_or_absent
 
+    state = (pack(denoiser) if packable(denoiser) else denoiser).state_dict()
     tensors: dict[str, Tensor] = {
-        name: tensor.half().contiguous().cpu() for name, tensor in denoiser.state_dict().items()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in state.items()
     }
     tensors["error.sigma"], tensors["error.mse"] = error.sigma, error.error
     with complete_or_absent(path / WEIGHTS) as temporary:

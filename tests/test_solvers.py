@@ -18,16 +18,27 @@ from bayes1bit.diffusion import (
     GaussianMixturePrior,
     Heun,
     Multistep,
+    StochasticMultistep,
     Tweedie,
     VarianceCorrected,
     count_evaluations,
     geometric_levels,
     karras_levels,
 )
+from bayes1bit.diffusion.denoiser import Denoiser
 from bayes1bit.errors import InputError
 
 MU, S = torch.tensor([0.7, -1.2], dtype=torch.float64), 0.5
-ALL = [Tweedie(), DDIM(), DDIM(0.5), Ancestral(), VarianceCorrected(), Heun(), Multistep()]
+ALL = [
+    Tweedie(),
+    DDIM(),
+    DDIM(0.5),
+    Ancestral(),
+    VarianceCorrected(),
+    Heun(),
+    Multistep(),
+    StochasticMultistep(),
+]
 DETERMINISTIC = [DDIM(), Heun(), Multistep()]
 
 
@@ -153,6 +164,57 @@ def test_stochastic_solvers_are_right_in_the_limit_of_small_steps(solver):
     # first order: four times the steps, a quarter of the loss; four standard deviations are 2%
     assert losses[0] > 2 * losses[1] > 0.04
     assert losses[2] == pytest.approx(0, abs=0.02 + losses[1] / 4)
+
+
+class Normal(Denoiser):
+    """Posterior mean of a normal prior about zero with a variance of its own in each dimension."""
+
+    def __init__(self, variance):
+        super().__init__()
+        self.variance = variance
+
+    def forward(self, x, sigma):
+        return x * self.variance / (self.variance + sigma**2)
+
+    def error(self, sigma):
+        squared = torch.as_tensor(sigma, dtype=torch.float64)[..., None] ** 2
+        return (self.variance * squared / (self.variance + squared)).mean(-1)
+
+
+def test_extrapolation_keeps_the_variance_of_directions_that_white_noise_misses():
+    """Four directions hold most of the variance, as brightness does of a picture."""
+    variance = torch.full((256,), 0.25**2, dtype=torch.float64)
+    variance[:4] = 1.0
+    denoiser = Normal(variance)
+    prior = DiffusionPrior(denoiser, (256,), 0.01, 80.0, error=denoiser.error)
+    levels = with_zero(geometric_levels(80, 0.01, 40))
+    start = 80 * torch.randn(2000, 256, dtype=torch.float64)
+
+    def wide_and_narrow(solver):
+        x = solver(prior, start, levels)
+        return x[:, :4].std().item(), x[:, 4:].std().item() / 0.25
+
+    torch.manual_seed(8)
+    wide, narrow = wide_and_narrow(StochasticMultistep())
+    # second order leaves 1%; the standard deviation of 8,000 draws is known to 0.8%
+    assert wide == pytest.approx(1, abs=0.03)
+    assert narrow == pytest.approx(1, abs=0.015)
+    assert wide_and_narrow(VarianceCorrected())[0] < 0.94
+
+
+def test_stochastic_multistep_is_of_second_order():
+    torch.manual_seed(9)
+    variance = torch.ones(1, dtype=torch.float64)
+    denoiser = Normal(variance)
+    prior = DiffusionPrior(denoiser, (1,), 0.01, 80.0, error=denoiser.error)
+    start = 80 * torch.randn(400_000, 1, dtype=torch.float64)
+    errors = []
+    for steps in (20, 40):
+        x = StochasticMultistep()(prior, start, with_zero(geometric_levels(80, 0.01, steps)))
+        errors.append(x.std().item() - 1)
+    # twice the steps, a quarter of the error; a standard deviation here is known to 0.1%
+    assert errors[0] > 0.025
+    assert errors[1] == pytest.approx(errors[0] / 4, abs=0.004)
 
 
 @pytest.mark.parametrize("n", [256, 784])

@@ -4,6 +4,7 @@ import copy
 import csv
 import dataclasses
 import gzip
+import inspect
 import json
 import math
 import os
@@ -21,7 +22,8 @@ from bayes1bit.diffusion import ErrorTable, KarrasDenoiser
 from bayes1bit.diffusion.training import Recipe, trainer
 from bayes1bit.diffusion.training.card import write_card
 from bayes1bit.diffusion.training.data import Pictures, read_pictures, to_event_shape
-from bayes1bit.diffusion.training.network import build_denoiser
+from bayes1bit.diffusion.training.network import NETWORKS, build_denoiser
+from bayes1bit.diffusion.training.network_settings import KINDS
 from bayes1bit.diffusion.training.recipe import DataSettings, NoiseSettings, TrainingSettings
 from bayes1bit.diffusion.training.run import run
 from bayes1bit.diffusion.training.trainer import (
@@ -31,6 +33,8 @@ from bayes1bit.diffusion.training.trainer import (
     train,
 )
 from bayes1bit.errors import InputError
+from bayes1bit.networks import BIDiffSR, BitUNet, PatchedUNet, SR3UNet
+from bayes1bit.networks.pack import PackedConvolution
 from bayes1bit.zoo import load_prior, open_prior
 
 SHIPPED = Path(__file__).parent.parent / "priors"
@@ -51,6 +55,15 @@ TABLE = {
     },
     "card": {"title": "Bars", "summary": "One bar.", "source": "Made here.", "terms": "Free."},
 }
+BITS = {"kind": "bitunet", "widths": [16, 32], "blocks": 1, "octaves": 2, "knots": 3}
+FAITHFUL = {
+    "kind": "bidiffsr",
+    "width": 8,
+    "multipliers": [1, 2],
+    "blocks": 1,
+    "norm_groups": 4,
+    "full_decoder": [0],
+}
 SHORT = {"pictures": 16 * 8, "log_every": 2, "checkpoint_every": 100}
 
 
@@ -60,6 +73,11 @@ def table(**changes):
     for name, entries in changes.items():
         changed[name].update(entries)
     return changed
+
+
+def with_network(network, **changes):
+    """The toy recipe with another ``[network]`` table."""
+    return {**table(**changes), "network": network}
 
 
 def toml(tables):
@@ -187,6 +205,16 @@ def without(name, key):
         (table(noise={"sigma_data": 0.0}), "noise.sigma_data must be positive"),
         (table(noise={"log_std": -1.0}), "noise.log_std must be positive"),
         (table(network={"patch": 0}), "network.patch must be positive"),
+        (table(network={"kind": "vit"}), "network.kind is 'vit'; use one of unet, bitunet"),
+        (table(network={"kind": 3}), "network.kind is 3; use one of"),
+        (table(network={"kind": "bitunet"}), "unknown key network.attention; known keys: kind"),
+        (with_network({**BITS, "layers": 2}), "unknown key network.layers"),
+        (with_network({**BITS, "knots": 0}), "network.knots must be positive"),
+        (with_network({**FAITHFUL, "pairs": 0}), "network.pairs must be positive"),
+        (with_network({"kind": "sr3", "binarizer": "bnn"}), "unknown key network.binarizer"),
+        ({**TABLE, "distillation": {}}, "key distillation.teacher is missing"),
+        ({**TABLE, "distillation": {"teacher": "x", "weight": 1.1}}, r"weight must be in \[0, 1"),
+        (table(training={"binary_from": 1.0}), r"training.binary_from must be in \[0, 1\)"),
         (table(network={"layers": 0}), "network.layers must be positive"),
         (table(training={"pictures": 0}), "training.pictures must be positive"),
         (table(training={"batch_size": 0}), "training.batch_size must be positive"),
@@ -204,6 +232,32 @@ def without(name, key):
 def test_recipe_refuses(tables, message):
     with pytest.raises(InputError, match=message):
         Recipe.from_table(tables)
+
+
+def test_every_kind_of_network_is_built_from_its_settings():
+    shipped = Recipe.load(SHIPPED / "fashion32-bi").network
+    assert (shipped.kind, shipped.widths) == ("bitunet", (128, 256, 256))
+    sr3 = {key: value for key, value in FAITHFUL.items() if key != "full_decoder"}
+    for network, expected in (
+        (TABLE["network"], PatchedUNet),
+        (BITS, BitUNet),
+        (FAITHFUL, BIDiffSR),
+        ({**sr3, "kind": "sr3"}, SR3UNet),
+    ):
+        built = build_denoiser(Recipe.from_table(with_network(network))).network
+        assert type(built) is expected
+        if expected in (BitUNet, BIDiffSR):
+            assert (built.sigma_min, built.sigma_max) == (0.05, 20.0)
+    assert built.patch == 1
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_keys_of_the_network_table_are_arguments_of_the_network(kind):
+    """With the same defaults, but for the patches of what was here first."""
+    arguments = inspect.signature(NETWORKS[kind]).parameters
+    for field in dataclasses.fields(KINDS[kind]):
+        if field.name != "kind":
+            assert arguments[field.name].default == field.default, field.name
 
 
 @pytest.mark.parametrize(
@@ -414,6 +468,31 @@ def test_loss_is_the_squared_error_of_the_network_in_its_own_units():
     assert loss.item() == pytest.approx(total / 6, rel=1e-10)
 
 
+class Third(nn.Module):
+    """A third of the signal."""
+
+    def forward(self, x, label):
+        return x / 3
+
+
+def test_teacher_takes_its_share_of_the_target():
+    torch.manual_seed(0)
+    x, eps = torch.randn(2, 4, 1, 8, 8).unbind()
+    sigma = torch.tensor([0.1, 0.5, 2.0, 10.0])
+    denoiser = KarrasDenoiser(Third(), 0.5)
+    s = sigma.view(-1, 1, 1, 1)
+
+    def teacher(noisy, sigma):
+        assert torch.equal(noisy, x + s * eps)
+        return 0.25 * noisy
+
+    for share in (0.0, 0.25, 1.0):
+        target = (1 - share) * x + share * 0.25 * (x + s * eps)
+        weight = (s**2 + 0.25) / (s * 0.5) ** 2
+        expected = (weight * (denoiser(x + s * eps, sigma) - target) ** 2).mean()
+        torch.testing.assert_close(edm_loss(denoiser, x, sigma, eps, teacher, share), expected)
+
+
 def test_batch_depends_on_seed_and_step_alone():
     pictures, noise = toy_pictures(), recipe().noise
 
@@ -503,6 +582,71 @@ def test_interrupted_run_ends_with_the_same_weights(trained, data_path, tmp_path
         ours, theirs = load_file(out / name), load_file(trained / name)
         assert ours.keys() == theirs.keys()
         assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def binary_recipe(teacher):
+    changes = {"pictures": 16 * 12, "checkpoint_every": 3, "log_every": 4, "binary_from": 0.5}
+    distillation = {"teacher": str(teacher), "weight": 0.7}
+    return {**with_network(BITS, training=changes), "distillation": distillation}
+
+
+@pytest.fixture(scope="module")
+def trained_bits(tmp_path_factory, data_path, trained):
+    """The folder of a binary network that learnt from ``trained``."""
+    folder = tmp_path_factory.mktemp("bits")
+    (folder / "recipe.toml").write_text(toml(binary_recipe(trained)))
+    return run(folder, data_path, folder / "out", progress=False)
+
+
+# before the weights turn binary, when they do, and after
+@pytest.mark.parametrize("stop", [4, 6, 10])
+def test_interrupted_binary_run_ends_with_the_same_weights(
+    trained_bits, data_path, tmp_path, monkeypatch, stop
+):
+    settings = Recipe.load(trained_bits)
+    pictures = Pictures.load(data_path, settings.data)
+    interrupt_at(monkeypatch, stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, pictures, tmp_path, progress=False)
+    monkeypatch.undo()
+    train(settings, pictures, tmp_path, progress=False)
+    ours, theirs = (load_file(p / "checkpoint.safetensors") for p in (tmp_path, trained_bits))
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def test_interrupted_run_with_dropout_ends_with_the_same_weights(tmp_path, monkeypatch):
+    settings = Recipe.from_table(with_network(FAITHFUL, training={**SHORT, "checkpoint_every": 3}))
+    whole, _ = train(settings, toy_pictures(), tmp_path / "whole", progress=False)
+    interrupt_at(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, toy_pictures(), tmp_path / "parts", progress=False)
+    monkeypatch.undo()
+    state = torch.random.get_rng_state()
+    parts, _ = train(settings, toy_pictures(), tmp_path / "parts", progress=False)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for name, weight in parts.state_dict().items():
+        assert torch.equal(weight, whole.state_dict()[name])
+
+
+def test_units_are_told_how_far_training_is(tmp_path, monkeypatch):
+    progress, real = [], []
+    monkeypatch.setattr(trainer, "anneal", lambda network, p: progress.append(p))
+    monkeypatch.setattr(trainer, "use_real_weights", lambda network, r: real.append(r))
+    settings = recipe(training={**SHORT, "binary_from": 0.25})
+    train(settings, toy_pictures(), tmp_path, progress=False)
+    assert progress == [i / 8 for i in range(9)]
+    assert real == 2 * [True] + 7 * [False]
+
+
+def test_teacher_must_know_the_same_signals(trained, tmp_path):
+    lighter = {**binary_recipe(trained), "data": {**TABLE["data"], "high": 2.0}}
+    settings = Recipe.from_table(lighter)
+    with pytest.raises(InputError, match=r"teacher \".*\" knows signals of shape \(1, 8, 8\) in"):
+        train(settings, toy_pictures(settings.data), tmp_path / "out", progress=False)
+    nobody = Recipe.from_table(binary_recipe("nobody"))
+    with pytest.raises(InputError, match='no prior "nobody"'):
+        train(nobody, toy_pictures(), tmp_path / "out", progress=False)
 
 
 def test_run_interrupted_before_its_first_checkpoint_starts_afresh(tmp_path, monkeypatch):
@@ -708,11 +852,35 @@ def test_card_states_measured_facts(trained):
     assert "| 50 |" not in text
 
 
+def test_binary_prior_is_measured_and_described_as_it_is_loaded(trained_bits):
+    prior, folder, pictures = load_prior(trained_bits), open_prior(trained_bits), toy_pictures()
+    assert any(isinstance(m, PackedConvolution) for m in prior.denoiser.modules())
+    clean = pictures.scale(pictures.held_out)
+    again = ErrorTable.measure(prior.denoise, clean, folder.error.sigma, seed=0)
+    torch.testing.assert_close(again.error, folder.error.error, rtol=1e-6, atol=0)
+    facts = folder.facts
+    assert facts["binary_parameters"] + facts["full_parameters"] == facts["parameters"]
+    assert folder.size < facts["binary_parameters"] / 8 + 2 * facts["full_parameters"] + 20_000
+    text = (trained_bits / "MODEL_CARD.md").read_text()
+    for part in (
+        "BitUNet on 2x2 patches",
+        f"{facts['binary_parameters']:,} weights of one bit",
+        f"{facts['full_parameters']:,} parameters, stored in half",
+        f"{facts['binary_operations'] / 1e6:.1f} M on bits",
+        f"{folder.size / 1e6:.2f} MB",
+        "70% of the target",
+    ):
+        assert part in text
+
+
 def test_card_can_be_written_for_any_prior(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(bytes(2_500_000))
     facts = {"parameters": 1234, "pictures": 5678, "seconds": 90, "held_out": 9, "torch": "x"}
     settings = recipe(noise={"sigma_min": 15.0, "sigma_max": 18.0})
     write_card(tmp_path, settings, facts, ErrorTable([1.0, 2.0], [0.1, 0.2]))
-    assert "1,234 parameters" in (tmp_path / "MODEL_CARD.md").read_text()
+    text = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "1,234 parameters" in text
+    assert "2.50 MB" in text
 
 
 def test_samples_picture_is_an_image(trained):

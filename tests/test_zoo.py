@@ -13,7 +13,8 @@ from bayes1bit.diffusion import DiffusionPrior, ErrorTable, VarianceCorrected
 from bayes1bit.diffusion.training import Recipe
 from bayes1bit.diffusion.training.network import build_denoiser
 from bayes1bit.errors import InputError
-from bayes1bit.zoo import load_prior, open_prior, save_prior, shipped_priors
+from bayes1bit.networks import count
+from bayes1bit.zoo import as_stored, load_prior, open_prior, save_prior, shipped_priors
 
 RECIPE = """
 [data]
@@ -81,6 +82,65 @@ def test_loaded_prior_is_the_saved_one(folder, denoiser):
         close = denoiser.eval()(x, torch.tensor(1.0))
     # half precision keeps weights to 2^-11; the output is of order one
     torch.testing.assert_close(prior.denoise(x, 1.0), close, rtol=0, atol=5e-3)
+
+
+BITS = RECIPE.replace(
+    "attention = [false, false]", 'kind = "bitunet"\nblocks = 1\nknots = 3\noctaves = 2'
+).replace("[32, 32]", "[16, 32]")
+
+
+@pytest.fixture
+def binary(tmp_path):
+    """A binary denoiser whose tail is not zero, and the folder it is saved in."""
+    path = tmp_path / "bits"
+    path.mkdir()
+    (path / "recipe.toml").write_text(BITS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        denoiser = build_denoiser(Recipe.load(path))
+        torch.nn.init.normal_(denoiser.network.tail.weight, std=0.1)
+    save_prior(path, denoiser, ERROR, FACTS)
+    return path, denoiser
+
+
+def test_binary_prior_is_stored_in_bits_and_loaded_packed(binary):
+    folder, denoiser = binary
+    tensors = load_file(folder / "weights.safetensors")
+    kinds = {tensor.dtype for name, tensor in tensors.items() if not name.startswith("error.")}
+    assert kinds == {torch.float16, torch.uint8}
+    counts = count(denoiser.network, (1, 8, 8))
+    bits = sum(len(tensor) for tensor in tensors.values() if tensor.dtype == torch.uint8)
+    assert 8 * bits == counts.binary_parameters
+    prior, stored = load_prior(folder), as_stored(denoiser)
+    x, sigma = torch.randn(3, 1, 8, 8), torch.tensor([0.02, 1.0, 30.0])
+    assert torch.equal(prior.denoise(x, sigma), stored(x, sigma))
+    # saved packed or not, the file is the same
+    save_prior(folder, stored, ERROR, FACTS)
+    again = load_file(folder / "weights.safetensors")
+    assert tensors.keys() == again.keys()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in tensors.items())
+
+
+def test_gradients_pass_through_a_binary_prior(binary):
+    prior = load_prior(binary[0])
+    x = torch.randn(3, 1, 8, 8, requires_grad=True)
+    answer = prior.denoiser(x, torch.tensor(0.5))
+    assert torch.equal(answer.detach(), prior.denoise(x.detach(), 0.5))
+    (gradient,) = torch.autograd.grad(answer.square().sum(), x)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0.1
+
+
+def test_weights_of_a_float_network_do_not_fit_a_binary_recipe(binary, folder):
+    (folder / "recipe.toml").write_text(BITS)
+    with pytest.raises(InputError, match=r"do not fit the network of its recipe\.toml"):
+        load_prior(folder)
+    rewrite(
+        binary[0],
+        lambda t: t.update({k: v.half() for k, v in t.items() if v.dtype == torch.uint8}),
+    )
+    with pytest.raises(InputError, match=r"do not fit the network of its recipe\.toml"):
+        load_prior(binary[0])
 
 
 def test_names_and_paths_both_lead_to_a_prior(folder):

@@ -35,9 +35,13 @@ from bayes1bit.diagnostics.calibration import (
     sbc_test,
     tarp_rank,
 )
-from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
+from bayes1bit.diffusion import (
+    DiffusionPrior,
+    GaussianMixturePrior,
+    Multistep,
+    karras_levels,
+)
 from bayes1bit.errors import InputError
-from bayes1bit.infer.prior_steps import ReverseDiffusion
 from bayes1bit.measurement import Measurement
 from bayes1bit.observation import Link, OneBit
 from bayes1bit.operators import Hadamard
@@ -65,7 +69,7 @@ VALUES = (
 _STREAMS = ("study", "signals", "operator", "noise", "inference", "ties")
 _PRIOR_DRAWS = 64
 """Draws of the prior that tell which pixels vary."""
-_PRIOR_STEPS = 120
+_PRIOR_STEPS = 60
 """Denoiser calls of a draw of a trained prior."""
 
 
@@ -271,14 +275,17 @@ class _Judge:
 
 
 def _draw(prior: DiffusionPrior, num: int) -> Tensor:
-    """Draws of the prior: exact for a mixture, else by a reverse diffusion of many steps.
+    """Draws of the prior: exact for a mixture, else by the probability flow.
 
-    A walk of few steps has a law of its own, with less contrast; held against its draws a right
-    posterior would look wrong.
+    A stochastic walk of few steps has a law of its own, with less contrast; held against its
+    draws a right posterior would look wrong.
     """
     if isinstance(prior, GaussianMixturePrior):
         return prior.sample(torch.Size([num])).cpu()
-    return ReverseDiffusion(_PRIOR_STEPS).start(prior, num).cpu()
+    levels = karras_levels(prior.sigma_max, prior.sigma_min, _PRIOR_STEPS)
+    noise = prior.pure_noise(num, prior.sigma_max)
+    with torch.no_grad():
+        return Multistep()(prior, noise, torch.cat([levels, levels.new_zeros(1)])).cpu()
 
 
 class _Case:

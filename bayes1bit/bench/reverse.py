@@ -12,11 +12,11 @@ from torch import Tensor
 from bayes1bit.diffusion import (
     DDIM,
     Ancestral,
-    CovarianceCorrected,
     GaussianMixturePrior,
     Heun,
     Multistep,
     ReverseSolver,
+    StochasticMultistep,
     VarianceCorrected,
     count_evaluations,
     karras_levels,
@@ -27,7 +27,7 @@ SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
 SOLVERS: tuple[ReverseSolver, ...] = (
     Ancestral(),
     VarianceCorrected(),
-    CovarianceCorrected(),
+    StochasticMultistep(),
     DDIM(),
     Heun(),
     Multistep(),

@@ -9,15 +9,16 @@ from bayes1bit.diffusion.levels import (
     karras_levels,
     normal_below,
 )
+from bayes1bit.diffusion.mixed import MixedPrior
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.diffusion.prior import DiffusionPrior
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,
-    CovarianceCorrected,
     Heun,
     Multistep,
     ReverseSolver,
+    StochasticMultistep,
     Tweedie,
     VarianceCorrected,
 )
@@ -25,15 +26,16 @@ from bayes1bit.diffusion.solvers import (
 __all__ = [
     "DDIM",
     "Ancestral",
-    "CovarianceCorrected",
     "Denoiser",
     "DiffusionPrior",
     "ErrorTable",
     "GaussianMixturePrior",
     "Heun",
     "KarrasDenoiser",
+    "MixedPrior",
     "Multistep",
     "ReverseSolver",
+    "StochasticMultistep",
     "Tweedie",
     "VarianceCorrected",
     "adapted_levels",

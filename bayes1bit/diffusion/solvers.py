@@ -10,9 +10,9 @@ next, with :math:`D = D(x_a, a)`:
 `DDIM`               deterministic at eta = 0, the ancestral step at eta = 1
 `Heun`               probability-flow ODE, second order (two calls per step)
 `Multistep`          probability-flow ODE, second order from one call per step
+`StochasticMultistep` reverse SDE, second order from one call per step
 `Ancestral`          the reverse SDE's step when the clean signal is taken to be :math:`D`
 `VarianceCorrected`  the same, honest about :math:`D` being an estimate
-`CovarianceCorrected` the same, with an error that points where :math:`D` has been moving
 ==================== ==========================================================================
 """
 
@@ -202,65 +202,6 @@ def reverse_kernel(error: float, sigma: float, sigma_next: float) -> tuple[float
     return k, (sigma_next**2 * k + k**2 * error) ** 0.5
 
 
-class CovarianceCorrected(ReverseSolver):
-    r"""The variance-corrected step with an error that points where the denoiser is undecided.
-
-    What is still open at level a is seldom white: for a garment it is how bright the whole of it
-    is. White noise of the right variance hardly moves in such a direction, and walks of trained
-    priors lose contrast. Down the reverse diffusion :math:`D` is a martingale, so what it did in
-    the last step is a draw of what it will do next: unbiased, with nearly the right covariance.
-    With a random sign it is also uncorrelated with the past:
-
-    .. math::
-
-        x_b = x_a + k (D_a + e - x_a) + N\!\left(0, b^2 k\right), \qquad
-        e = \pm\, r(a) \sqrt n\, \frac{D_a - D_{prev}}{\lVert D_a - D_{prev} \rVert}
-
-    The first step and the last have the white error of :class:`VarianceCorrected`.
-    """
-
-    stochastic = True
-
-    def step(
-        self,
-        prior: DenoisingPrior,
-        x: Tensor,
-        sigma: float,
-        sigma_next: float,
-        memory: dict[str, Any],
-    ) -> Tensor:
-        """One step from the present denoised signal and the one before."""
-        clean = prior.denoise(x, sigma)
-        before = memory.get("clean") if sigma_next > 0 else None
-        error = draw_error(clean, before, float(prior.error(sigma)), len(prior.event_shape))
-        memory["clean"] = clean
-        k, std = reverse_kernel(0.0, sigma, sigma_next)
-        return torch.lerp(x, clean + error, k) + std * torch.randn_like(x)
-
-
-def draw_error(
-    clean: Tensor, before: Tensor | None, error: float, event_dim: int | None = None
-) -> Tensor:
-    """Draw the error of denoised signals as :class:`CovarianceCorrected` does.
-
-    Args:
-        clean: Denoised signals, shape (*batch, *event).
-        before: Denoised signals of the level before, same shape; None for a white error.
-        error: Its variance per dimension.
-        event_dim: Number of event dimensions; all but the first by default.
-
-    Returns:
-        Shape of ``clean``.
-    """
-    if before is None:
-        return error**0.5 * torch.randn_like(clean)
-    event_dim = clean.ndim - 1 if event_dim is None else event_dim
-    event = tuple(range(-event_dim, 0))
-    moved = clean - before
-    mean_square = moved.square().mean(event, keepdim=True).clamp(min=torch.finfo(clean.dtype).tiny)
-    return moved * (error / mean_square).sqrt() * torch.randn_like(mean_square).sign()
-
-
 class Heun(ReverseSolver):
     r"""Heun's method for the probability-flow ODE (Karras et al., NeurIPS 2022, algorithm 1).
 
@@ -289,13 +230,11 @@ class Heun(ReverseSolver):
 class Multistep(ReverseSolver):
     r"""DPM-Solver++(2M) of Lu et al. (2022), the probability-flow ODE in :math:`-\log\sigma`.
 
-    With :math:`h_i = \log(\sigma_i / \sigma_{i+1})` and :math:`q = h_{i-1} / h_i`,
+    With the denoised signal :math:`\bar D` of :func:`extrapolate`,
 
     .. math::
 
-        \bar D = \left(1 + \tfrac{1}{2q}\right) D_i - \tfrac{1}{2q} D_{i-1}, \qquad
-        x_{i+1} = \frac{\sigma_{i+1}}{\sigma_i} x_i
-            + \left(1 - \frac{\sigma_{i+1}}{\sigma_i}\right) \bar D
+        x_b = \frac{b}{a} x_a + \left(1 - \frac{b}{a}\right) \bar D
 
     The first step, and the last one to level 0, are of first order.
     """
@@ -309,11 +248,62 @@ class Multistep(ReverseSolver):
         memory: dict[str, Any],
     ) -> Tensor:
         """One step from the present denoised signal and the one before."""
-        clean = prior.denoise(x, sigma)
-        average = clean
-        if memory and sigma_next > 0:
-            before, sigma_before = memory["clean"], memory["sigma"]
-            weight = 0.5 * math.log(sigma / sigma_next) / math.log(sigma_before / sigma)
-            average = clean + weight * (clean - before)
-        memory.update(clean=clean, sigma=sigma)
+        average = extrapolate(prior.denoise(x, sigma), sigma, sigma_next, memory)
         return torch.lerp(average, x, sigma_next / sigma)
+
+
+class StochasticMultistep(ReverseSolver):
+    r"""SDE-DPM-Solver++(2M) of Lu et al. (2022): the ancestral step, made of second order.
+
+    .. math::
+
+        x_b = x_a + k (\bar D - x_a) + N\!\left(0, b^2 k\right), \qquad k = 1 - \frac{b^2}{a^2}
+
+    with the denoised signal :math:`\bar D` of :func:`extrapolate`. What :math:`D` did in the last
+    step, which goes on in :math:`\bar D`, has the covariance of what is still open about the
+    signal, be it the brightness of a whole garment; the white noise of
+    :class:`VarianceCorrected` has only its variance, and hardly moves in such directions. So
+    walks of tens of steps keep the contrast of a trained prior, best over geometric levels. Few
+    steps are better white: extrapolation over long ones overshoots.
+
+    The first step is ancestral, the last one :math:`D + N(0, r^2)`.
+    """
+
+    stochastic = True
+
+    def step(
+        self,
+        prior: DenoisingPrior,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        memory: dict[str, Any],
+    ) -> Tensor:
+        """One step from the present denoised signal and the one before."""
+        clean = prior.denoise(x, sigma)
+        if sigma_next == 0:
+            return clean + float(prior.error(sigma)) ** 0.5 * torch.randn_like(x)
+        k, std = reverse_kernel(0.0, sigma, sigma_next)
+        average = extrapolate(clean, sigma, sigma_next, memory)
+        return torch.lerp(x, average, k) + std * torch.randn_like(x)
+
+
+def extrapolate(clean: Tensor, sigma: float, sigma_next: float, memory: dict[str, Any]) -> Tensor:
+    r"""The denoised signal halfway down a step in :math:`\log\sigma`, from the last two.
+
+    With :math:`h_i = \log(\sigma_i / \sigma_{i+1})`,
+
+    .. math:: \bar D = D_i + \frac{h_i}{2 h_{i-1}} (D_i - D_{i-1})
+
+    Args:
+        clean: Denoised signal :math:`D_i`.
+        sigma: Its level.
+        sigma_next: The next level; towards 0, as at first, :math:`\bar D = D_i`.
+        memory: What is kept from step to step of one walk.
+    """
+    average = clean
+    if memory and sigma_next > 0:
+        weight = 0.5 * math.log(sigma / sigma_next) / math.log(memory["sigma"] / sigma)
+        average = clean + weight * (clean - memory["clean"])
+    memory.update(clean=clean, sigma=sigma)
+    return average

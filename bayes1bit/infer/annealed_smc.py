@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import Path, path_of
@@ -86,10 +87,14 @@ class AnnealedSMC(Algorithm):
     def num_particles(self, target: Target, path: Path, u: float) -> int:
         """Number of particles at u."""
 
+    def sweep_prior(self, target: Target, path: Path, u: float) -> DiffusionPrior:
+        """Prior that sweeps at u draw from: the model's own, unless a method has another."""
+        return target.prior
+
     @torch.no_grad()
     def draw(self, target: Target) -> Draws:
         """Walk down the path with the whole cloud at once."""
-        prior, path, step = target.prior, path_of(target), self.prior_step
+        path, step = path_of(target), self.prior_step
         x, u, log_evidence = self.first_cloud(target, path)
         features = path.features(x)
         value = path.log_likelihood(features, u)
@@ -101,7 +106,7 @@ class AnnealedSMC(Algorithm):
                 log_evidence += log_mean_exp(log_weights)
                 num = self.num_particles(target, path, u)
                 x = x[resample(log_weights.softmax(0), num, self.resampling)]
-                rho = path.coupling(u)
+                prior, rho = self.sweep_prior(target, path, u), path.coupling(u)
                 for _ in range(self.num_sweeps if u == 0 else 1):
                     x = step(prior, path.noisy_copy(x, u), rho)
                 self.check_finite(x, f"rho = {rho:.3g}", "take another prior step")

@@ -7,16 +7,17 @@ by Tweedie's formula, the mean of the clean signal given the data as well:
 
 .. math::
 
-    \hat x &= D + a^2\, \nabla_{x_a} \log p(y \mid D, r^2(a)) \\
-    x_b &= x_a + k (\hat x - x_a)
-        + N\!\left(0, b^2 \tfrac{a^2 - b^2}{a^2} + k^2 r^2(a)\right), \qquad
+    \hat x &= \bar D + \beta a^2\, \nabla_{x_a} \log p(y \mid D, r^2(a)) \\
+    x_b &= x_a + k (\hat x - x_a) + N\!\left(0, b^2 k\right), \qquad
         k = 1 - \tfrac{b^2}{a^2}
 
-the variance-corrected step of :class:`~bayes1bit.diffusion.VarianceCorrected`. The gradient goes
-through the denoiser, whose Jacobian spreads what one measurement says over the pixels that move
-together. Guidance by moments goes back to Song et al. (PiGDM, ICLR 2023) and Rozet et al. (NeurIPS
-2024), for linear data; the probit and logistic forms, and the measured error as the variance, are
-this package's.
+the second-order reverse step of :class:`~bayes1bit.diffusion.StochasticMultistep`, whose
+:math:`\bar D` goes on where D has been going. The gradient goes through the denoiser, whose
+Jacobian spreads what one measurement says over the pixels that move together; from it also comes
+:math:`\beta \le 1`, which damps the gradient where the error is not white but lies in the
+direction of the data (:mod:`bayes1bit.infer.confidence`). Guidance by moments goes back to Song et
+al. (PiGDM, ICLR 2023) and Rozet et al. (NeurIPS 2024), for linear data; the probit and logistic
+forms, the measured error as the variance, and the damping are this package's.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bayes1bit.diffusion import DiffusionPrior, adapted_levels
-from bayes1bit.diffusion.solvers import draw_error, reverse_kernel
+from bayes1bit.diffusion import DiffusionPrior, geometric_levels
+from bayes1bit.diffusion.solvers import extrapolate, reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
@@ -75,8 +76,8 @@ def guide(
     return Guidance(guided.clean, beta * sigma**2 * guided.gradient, beta * guided.value)
 
 
-def guided_levels(prior: DiffusionPrior, sigma_max: float | None, num_levels: int) -> list[float]:
-    """Levels from high to low with a final zero, where the prior is least normal.
+def check_error(prior: DiffusionPrior) -> None:
+    """Refuse a prior that does not know its denoising error.
 
     Raises:
         InputError: If the prior has no table of denoising errors.
@@ -86,8 +87,6 @@ def guided_levels(prior: DiffusionPrior, sigma_max: float | None, num_levels: in
             "guidance needs the denoising error at every level, but this prior has no table of "
             "it: measure one on held-out signals with ErrorTable.measure"
         )
-    first = sigma_max or prior.sigma_max
-    return [*adapted_levels(prior.error, first, prior.sigma_min, num_levels).tolist(), 0.0]
 
 
 class MomentMatched(Algorithm):
@@ -140,15 +139,16 @@ class MomentMatched(Algorithm):
     def draw(self, target: Target) -> Draws:
         """Run all chains down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
-        levels = guided_levels(prior, self.sigma_max, self.num_levels)
+        check_error(prior)
+        first = self.sigma_max or prior.sigma_max
+        levels = geometric_levels(first, prior.sigma_min, self.num_levels).tolist()
         x = prior.pure_noise(self.num_samples, levels[0])
-        before: Tensor | None = None
-        for sigma, sigma_next in self.track(pairwise(levels), self.num_levels):
+        memory: dict[str, Any] = {}
+        for sigma, sigma_next in self.track(pairwise([*levels, 0.0]), self.num_levels):
             guidance = guide(prior, likelihood, x, sigma)
-            k, std = reverse_kernel(0.0, sigma, sigma_next)
-            error = draw_error(guidance.clean, before, float(prior.error(sigma)))
-            x = torch.lerp(x, guidance.clean + guidance.shift + error, k)
-            x = x + std * torch.randn_like(x)
-            before = guidance.clean
+            clean = extrapolate(guidance.clean, sigma, sigma_next, memory)
+            error = float(prior.error(sigma)) if sigma_next == 0 else 0.0
+            k, std = reverse_kernel(error, sigma, sigma_next)
+            x = torch.lerp(x, clean + guidance.shift, k) + std * torch.randn_like(x)
             self.check_finite(x, f"sigma = {sigma:.3g}")
         return Draws(sweep(target, x, self.prior_step, self.num_sweeps))

@@ -20,9 +20,9 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,
-    CovarianceCorrected,
     Heun,
     Multistep,
+    StochasticMultistep,
     Tweedie,
     VarianceCorrected,
 )
@@ -101,7 +101,7 @@ PARTS: dict[str, dict[str, Part]] = {
     "solver": {
         "ddim": Part(DDIM, "eta"),
         "ancestral": Part(Ancestral),
-        "covariance-corrected": Part(CovarianceCorrected),
+        "stochastic-multistep": Part(StochasticMultistep),
         "variance-corrected": Part(VarianceCorrected),
         "heun": Part(Heun),
         "multistep": Part(Multistep),

@@ -10,15 +10,14 @@ signal, steers each step, and the weights
 
 repair what the steering does to the law of the path. The last twisting function is the likelihood
 itself, so that the weighted particles tend to the posterior of the chain's prior, and the average
-weights to its evidence. Here p is the variance-corrected reverse step and q the moment-matched
-guidance of :mod:`bayes1bit.infer.moment_matched`, which differ in their mean alone, and
-:math:`\psi` is the smoothed likelihood.
+weights to its evidence. Here p is the variance-corrected reverse step, q adds to its mean the
+shift of :mod:`bayes1bit.infer.moment_matched`, and :math:`\psi` is the smoothed likelihood, damped
+by its :mod:`~bayes1bit.infer.confidence`.
 
-The twisting function takes the denoiser's errors for independent from one measurement to the next,
-and so speaks too surely while modes compete. This makes weights uneven, and estimates of the
-evidence too low. Inflating its variance helps. So does doing without guidance: with q = p a step
-needs no backward pass, and the twisting function alone, which looks ahead to the denoised signal,
-selects the particles; more of them must be carried then.
+While modes compete the twisting function remains the weak part: it makes weights uneven, and
+estimates of the evidence too low. Inflating its variance helps. So does doing without guidance:
+with q = p a step needs no backward pass, and the twisting function alone, which looks ahead to the
+denoised signal, selects the particles; more of them must be carried then.
 
 Copies that resampling leaves are moved apart by sweeps that leave the posterior invariant
 (:mod:`bayes1bit.infer.annealing`).
@@ -31,12 +30,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bayes1bit.diffusion import DiffusionPrior
+from bayes1bit.diffusion import DiffusionPrior, adapted_levels
 from bayes1bit.diffusion.solvers import reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
-from bayes1bit.infer.moment_matched import guide, guided_levels
+from bayes1bit.infer.moment_matched import check_error, guide
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.smoothing import SmoothedLikelihood
@@ -114,7 +113,10 @@ class TwistedSMC(Algorithm):
     def draw(self, target: Target) -> Draws:
         """Run all particles down the levels at once."""
         prior, likelihood = target.prior, SmoothedLikelihood(target)
-        levels = guided_levels(prior, self.sigma_max, self.num_levels)
+        check_error(prior)
+        first = self.sigma_max or prior.sigma_max
+        adapted = adapted_levels(prior.error, first, prior.sigma_min, self.num_levels)
+        levels = [*adapted.tolist(), 0.0]
         x = prior.pure_noise(round(self.explore * self.num_samples), levels[0])
         log_weights = x.new_zeros(len(x))
         log_evidence = 0.0

@@ -15,7 +15,10 @@ from bayes1bit.networks.binary_units import (
     XNORNet,
     anneal,
 )
+from bayes1bit.networks.bit_unit import BitUnit
+from bayes1bit.networks.bitunet import BitUNet
 from bayes1bit.networks.counting import Counts, Shares, count, measure_shares
+from bayes1bit.networks.pack import pack, packable
 from bayes1bit.networks.sr3 import SR3UNet
 from bayes1bit.networks.time_aware import RPReLU, TaA, TaR
 from bayes1bit.networks.unet import PatchedUNet
@@ -27,6 +30,8 @@ __all__ = [
     "BIDiffSR",
     "BIDiffSRUnit",
     "BinaryUnit",
+    "BitUNet",
+    "BitUnit",
     "CPDown",
     "CPUp",
     "CSFusion",
@@ -45,4 +50,6 @@ __all__ = [
     "anneal",
     "count",
     "measure_shares",
+    "pack",
+    "packable",
 ]

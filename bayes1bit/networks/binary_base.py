@@ -56,6 +56,8 @@ class BinaryUnit(nn.Module, ABC):
     """
 
     time_aware: ClassVar[bool] = False
+    real_weights = False
+    """Whether the weights are not binary yet; see :func:`use_real_weights`."""
 
     def __init__(
         self,
@@ -153,3 +155,19 @@ def anneal(network: nn.Module, progress: float) -> None:
     for module in network.modules():
         if isinstance(module, BinaryUnit):
             module.anneal(progress)
+
+
+def use_real_weights(network: nn.Module, real: bool) -> None:
+    """Let units that can convolve with real weights do so, or with binary ones again.
+
+    Training in two steps binarizes the activations first and the weights later, from where the
+    first step has brought them: Martinez et al., "Training binary neural networks with
+    real-to-binary convolutions", ICLR 2020, and ReActNet.
+
+    Args:
+        network: Any module; its :class:`~bayes1bit.networks.bit_unit.BitUnit` can.
+        real: Whether the weights are real.
+    """
+    for module in network.modules():
+        if isinstance(module, BinaryUnit):
+            module.real_weights = real

@@ -2,8 +2,9 @@
 
 A recipe has five tables. ``[data]`` says how pictures become signals, ``[network]`` is the
 architecture, ``[noise]`` the range of levels and how training draws them, ``[training]`` the
-optimisation, and ``[card]`` what the model card says about source and terms. Every key has the
-name of a field below; an unknown or mistyped key is an error.
+optimisation, and ``[card]`` what the model card says about source and terms. A sixth,
+``[distillation]``, names a teacher. Every key has the name of a field below, or for ``[network]``
+of :mod:`~bayes1bit.diffusion.training.network_settings`; an unknown or mistyped key is an error.
 """
 
 import dataclasses
@@ -14,11 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from bayes1bit.diffusion.training.network_settings import KINDS, NetworkSettings
 from bayes1bit.errors import InputError
 
 POSITIVE = {
     "data": ("held_out",),
-    "network": ("patch", "layers", "head_width"),
     "noise": ("sigma_data", "log_std"),
     "training": ("pictures", "batch_size", "learning_rate", "log_every", "checkpoint_every"),
 }
@@ -43,17 +44,6 @@ class DataSettings:
     low: float = -1.0
     high: float = 1.0
     held_out: int = 2000
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Arguments of :class:`bayes1bit.networks.PatchedUNet`."""
-
-    patch: int = 2
-    widths: tuple[int, ...] = (64, 128, 128)
-    layers: int = 1
-    attention: tuple[bool, ...] = (False, True, False)
-    head_width: int = 32
 
 
 @dataclass(frozen=True)
@@ -88,6 +78,8 @@ class TrainingSettings:
         weight_decay: AdamW's decoupled weight decay.
         ema_decay: Largest decay per step of the averaged weights.
         precision: "float32" or "bfloat16" (autocast of the network).
+        binary_from: Fraction of the steps after which a BitUNet's weights are binary; in the
+            first steps only its activations are.
         seed: Seed of initial weights, order of pictures, levels and noise.
         log_every: Steps between two lines of the training log.
         checkpoint_every: Steps between two checkpoints.
@@ -100,6 +92,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     ema_decay: float = 0.9995
     precision: str = "bfloat16"
+    binary_from: float = 0.0
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 500
@@ -108,6 +101,19 @@ class TrainingSettings:
     def steps(self) -> int:
         """Number of optimiser steps."""
         return -(-self.pictures // self.batch_size)
+
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """Learning from another prior's denoiser besides the pictures.
+
+    Attributes:
+        teacher: Name of a shipped prior, or path of a prior's folder.
+        weight: Share of the teacher's answer in the target, the rest being the clean picture.
+    """
+
+    teacher: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Recipe:
     noise: NoiseSettings
     training: TrainingSettings
     card: CardSettings
+    distillation: DistillationSettings | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -158,9 +165,12 @@ class Recipe:
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Recipe":
         """Build a recipe from nested dictionaries, as TOML gives them."""
-        sections = get_type_hints(cls)
+        sections = {**get_type_hints(cls), "distillation": DistillationSettings}
         if unknown := sorted(set(table) - set(sections)):
             raise InputError(f"unknown table [{unknown[0]}]; a recipe has {', '.join(sections)}")
+        sections["network"] = _network_kind(table.get("network"))
+        if "distillation" not in table:
+            del sections["distillation"]
         recipe = cls(**{name: _section(name, kind, table) for name, kind in sections.items()})
         recipe._check()
         return recipe
@@ -180,7 +190,7 @@ class Recipe:
             raise InputError(
                 f'training.precision is "{self.training.precision}"; use "float32" or "bfloat16"'
             )
-        for table, names in POSITIVE.items():
+        for table, names in {**POSITIVE, "network": self.network.positive}.items():
             for name in names:
                 if getattr(getattr(self, table), name) <= 0:
                     raise InputError(f"{table}.{name} must be positive")
@@ -192,11 +202,23 @@ class Recipe:
             raise InputError("training.seed must be less than 2**32")
         if not 0 <= self.training.ema_decay < 1:
             raise InputError("training.ema_decay must be in [0, 1)")
+        if not 0 <= self.training.binary_from < 1:
+            raise InputError("training.binary_from must be in [0, 1)")
+        if self.distillation is not None and not 0 <= self.distillation.weight <= 1:
+            raise InputError("distillation.weight must be in [0, 1]")
+
+
+def _network_kind(values: Any) -> type:
+    kind = values.get("kind", "unet") if isinstance(values, Mapping) else "unet"
+    if kind not in KINDS:
+        raise InputError(f"network.kind is {kind!r}; use one of {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 def _section(name: str, kind: type, table: Mapping[str, Any]) -> Any:
     values = table.get(name, {})
-    types = get_type_hints(kind)
+    hints = get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in fields(kind)}
     if not isinstance(values, Mapping):
         raise InputError(f"[{name}] must be a table")
     if unknown := sorted(set(values) - set(types)):

@@ -1,11 +1,13 @@
 """The whole of ``bayes1bit train``: from a recipe and pictures to a prior's folder."""
 
 import csv
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bayes1bit.diffusion.denoiser import KarrasDenoiser
 from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
 from bayes1bit.diffusion.training.card import write_card
 from bayes1bit.diffusion.training.data import Pictures
@@ -13,8 +15,9 @@ from bayes1bit.diffusion.training.recipe import Recipe
 from bayes1bit.diffusion.training.trainer import train
 from bayes1bit.errors import InputError
 from bayes1bit.files import complete_or_absent
+from bayes1bit.networks import count, packable
 from bayes1bit.networks.unet import parameter_count
-from bayes1bit.zoo import load_prior, save_prior
+from bayes1bit.zoo import as_stored, load_prior, save_prior
 
 LEVELS = 32
 GRID = (8, 8)
@@ -59,14 +62,14 @@ def run(
     except OSError as failure:
         raise InputError(f"cannot write to {out}: {failure.strerror}") from failure
     denoiser, seconds = train(recipe, pictures, out, device=device, progress=progress)
-    # what is measured is what is shipped: weights rounded to half precision, run in float32
-    denoiser.half().float()
+    facts = _size(denoiser, recipe)
+    # what is measured is what is shipped: packed, or rounded to half precision, run in float32
     denoiser.autocast = None
+    denoiser = as_stored(denoiser)
     clean = pictures.scale(pictures.held_out).to(device)
     sigma = geometric_levels(recipe.noise.sigma_max, recipe.noise.sigma_min, LEVELS)
     error = ErrorTable.measure(denoiser, clean, sigma, seed=0, progress=progress)
-    facts: dict[str, Any] = {
-        "parameters": parameter_count(denoiser),
+    facts |= {
         "pictures": recipe.training.steps * recipe.training.batch_size,
         "seconds": round(seconds),
         "held_out": len(clean),
@@ -80,6 +83,15 @@ def run(
     _write_samples(out, device)
     write_card(out, recipe, facts, error)
     return out
+
+
+def _size(denoiser: KarrasDenoiser, recipe: Recipe) -> dict[str, Any]:
+    """Number of parameters, and for a binary network what is bits and what is not."""
+    facts: dict[str, Any] = {"parameters": parameter_count(denoiser)}
+    if packable(denoiser):
+        counts = count(denoiser.network, recipe.data.event_shape)
+        facts |= asdict(counts)
+    return facts
 
 
 def _write_error(path: Path, error: ErrorTable) -> None:

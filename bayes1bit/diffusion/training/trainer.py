@@ -9,8 +9,14 @@ and descends
     \left\lVert D(x + \sigma\varepsilon, \sigma) - x \right\rVert^2
 
 whose weight makes the network's own target have unit variance at every level. All randomness of
-step k comes from a generator seeded with (seed, k), so a run resumed from a checkpoint repeats
+step k comes from generators seeded with (seed, k), so a run resumed from a checkpoint repeats
 exactly what an uninterrupted run does.
+
+With a teacher the clean picture is replaced by :math:`(1 - w)\, x + w\, D_t(x_\sigma, \sigma)`.
+The minimiser of the loss is the conditional mean of the target given :math:`x_\sigma`, and a
+perfect teacher's answer has the same conditional mean as the picture, namely itself: the minimiser
+does not move, but what scatters the picture around it is gone from the gradient. At high noise
+that is nearly everything.
 """
 
 import csv
@@ -23,12 +29,16 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from tqdm import tqdm
 
-from bayes1bit.diffusion.denoiser import KarrasDenoiser
+from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.training.checkpoint import load_checkpoint, save_checkpoint
 from bayes1bit.diffusion.training.data import Pictures
 from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
 from bayes1bit.diffusion.training.recipe import NoiseSettings, Recipe, TrainingSettings
+from bayes1bit.errors import InputError
 from bayes1bit.files import complete_or_absent
+from bayes1bit.networks import anneal
+from bayes1bit.networks.binary_base import use_real_weights
+from bayes1bit.zoo import load_prior
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "training.csv"
@@ -41,27 +51,67 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     return warmup * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
 
 
-def edm_loss(denoiser: KarrasDenoiser, x: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
-    """EDM objective of a batch: x and eps of shape (batch, *event), sigma of shape (batch,)."""
+def edm_loss(
+    denoiser: KarrasDenoiser,
+    x: Tensor,
+    sigma: Tensor,
+    eps: Tensor,
+    teacher: Denoiser | None = None,
+    share: float = 1.0,
+) -> Tensor:
+    """EDM objective of a batch.
+
+    Args:
+        denoiser: What to train.
+        x: Clean signals, shape (batch, *event).
+        sigma: Levels, shape (batch,).
+        eps: Noise, shape of ``x``.
+        teacher: Another denoiser to learn from.
+        share: Its share in the target, in [0, 1].
+
+    Returns:
+        The loss, shape ().
+    """
     s = sigma.view(-1, *[1] * (x.ndim - 1))
     weight = (s.square() + denoiser.sigma_data**2) / (s * denoiser.sigma_data).square()
-    return (weight * (denoiser(x + s * eps, sigma) - x).square()).mean()
+    noisy, target = x + s * eps, x
+    if teacher is not None:
+        with torch.no_grad():
+            target = x.lerp(teacher(noisy, sigma), share)
+    return (weight * (denoiser(noisy, sigma) - target).square()).mean()
 
 
 def draw_batch(
     pictures: Pictures, noise: NoiseSettings, settings: TrainingSettings, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pictures, levels and noise of one step, a function of (seed, step) alone."""
-    # torch's CPU generator looks at 32 bits of its seed: the odd multiplier (the golden ratio of
-    # 2**32) sets the steps of different seeds far apart within them
-    mixed = (settings.seed * 0x9E3779B1 + step) % 2**32
-    generator = torch.Generator().manual_seed(mixed)
+    generator = torch.Generator().manual_seed(_step_seed(settings, step))
     index = torch.randint(len(pictures.train), (settings.batch_size,), generator=generator)
     x = pictures.scale(pictures.train[index])
     z = torch.randn(settings.batch_size, generator=generator)
     sigma = (noise.log_mean + noise.log_std * z).exp()
     sigma = sigma.clamp(noise.sigma_min, noise.sigma_max)
     return x, sigma, torch.randn(x.shape, generator=generator)
+
+
+def load_teacher(recipe: Recipe, device: str | torch.device) -> Denoiser | None:
+    """The denoiser of the prior that a recipe names as its teacher, or None.
+
+    Raises:
+        InputError: If there is no such prior, or its signals have another shape or range.
+    """
+    if recipe.distillation is None:
+        return None
+    name, data = recipe.distillation.teacher, recipe.data
+    prior = load_prior(name, device=device, precision=recipe.training.precision)
+    theirs = tuple(prior.event_shape), prior.data_range
+    ours = data.event_shape, (data.low, data.high)
+    if theirs != ours:
+        raise InputError(
+            f'the teacher "{name}" knows signals of shape {theirs[0]} in {theirs[1]}, not of '
+            f"shape {ours[0]} in {ours[1]}; name one that was trained on such"
+        )
+    return prior.denoiser
 
 
 def train(
@@ -87,7 +137,8 @@ def train(
         parts.
 
     Raises:
-        InputError: If the folder holds a checkpoint of another network.
+        InputError: If the folder holds a checkpoint of another network, or the teacher cannot be
+            used.
         FloatingPointError: If the loss is no longer finite.
     """
     settings, out = recipe.training, Path(out)
@@ -95,6 +146,8 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         denoiser = build_denoiser(recipe, AUTOCAST[settings.precision]).to(device)
+    teacher = load_teacher(recipe, device)
+    share = recipe.distillation.weight if recipe.distillation else 0.0
     parameters = list(denoiser.parameters())
     optimizer = torch.optim.AdamW(
         parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -108,13 +161,20 @@ def train(
     started = time.perf_counter() - seconds
     recent: list[Tensor] = []
     remaining = range(step, settings.steps)
-    with tqdm(remaining, "training", unit="step", disable=not progress) as bar:
+    with (
+        tqdm(remaining, "training", unit="step", disable=not progress) as bar,
+        torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
+    ):
         for step in bar:
             batch = draw_batch(pictures, recipe.noise, settings, step)
             x, sigma, eps = (tensor.to(device) for tensor in batch)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(step, settings)
-            loss = edm_loss(denoiser, x, sigma, eps)
+            anneal(denoiser, step / settings.steps)
+            use_real_weights(denoiser, step < settings.binary_from * settings.steps)
+            # dropout draws from the global generator
+            torch.manual_seed(_step_seed(settings, step))
+            loss = edm_loss(denoiser, x, sigma, eps, teacher, share)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -133,7 +193,15 @@ def train(
                 facts = {"step": done, "seconds": time.perf_counter() - started}
                 save_checkpoint(out / CHECKPOINT, denoiser, average, optimizer, facts)
     average.copy_to(parameters)
+    anneal(denoiser, 1.0)
+    use_real_weights(denoiser, False)
     return denoiser.eval().requires_grad_(False), seconds
+
+
+def _step_seed(settings: TrainingSettings, step: int) -> int:
+    # torch's CPU generator looks at 32 bits of its seed: the odd multiplier (the golden ratio of
+    # 2**32) sets the steps of different seeds far apart within them
+    return (settings.seed * 0x9E3779B1 + step) % 2**32
 
 
 def _check_finite(loss: float, step: int) -> None:
