@@ -98,7 +98,9 @@ class MomentMatched(Algorithm):
         num_levels: Noise levels.
         sigma_max: First level; the prior's largest by default.
         num_sweeps: Sweeps at the end that leave the posterior invariant
-            (:mod:`bayes1bit.infer.annealing`) and so undo some of the guidance's error.
+            (:mod:`bayes1bit.infer.annealing`) and so undo some of the guidance's error. With a
+            prior whose reverse diffusion is not exact they make samples cleaner and intervals
+            narrower.
         prior_step: Prior step of these sweeps; ``ReverseDiffusion(16)`` by default.
         site: Name of the diffusion site, needed only if the model has several.
         progress: Whether to show a progress bar.
@@ -110,7 +112,7 @@ class MomentMatched(Algorithm):
 
     paper = "bayes1bit; after Song et al., ICLR 2023 and Rozet et al., NeurIPS 2024"
     assumptions = "differentiable likelihood, prior with an error table"
-    cost = "130 to 150: one call and one backward pass for each of 60 levels, and 3 sweeps"
+    cost = "120: one call and one backward pass for each of 60 levels"
     exactness = "no: the clean signal given a noisy one is taken as a white normal"
 
     def __init__(
@@ -120,7 +122,7 @@ class MomentMatched(Algorithm):
         *,
         num_levels: int = 60,
         sigma_max: float | None = None,
-        num_sweeps: int = 3,
+        num_sweeps: int = 0,
         prior_step: PriorStep | None = None,
         site: str | None = None,
         progress: bool = True,
