@@ -10,14 +10,14 @@ precision. See :mod:`bayes1bit.networks.pack` for what a packed network can do.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bayes1bit.diffusion import DiffusionPrior, ErrorTable
+from bayes1bit.diffusion import DiffusionPrior, ErrorTable, MixedPrior
 from bayes1bit.errors import InputError
 from bayes1bit.networks import pack, packable
 
@@ -70,12 +70,16 @@ def open_prior(name: str | Path) -> PriorFolder:
     """Read everything about a prior except its weights.
 
     Args:
-        name: Name of a shipped prior, or the path of a prior's folder.
+        name: Name of a shipped prior, or the path of a prior's folder. Of a mixed prior,
+            ``"CHEAP+EXACT"``, it is the exact one's.
 
     Raises:
         InputError: If there is no such prior, or its files are incomplete or foreign.
     """
     from safetensors import SafetensorError, safe_open
+
+    if mixed := _mixed(name):
+        return replace(open_prior(mixed[1]), name=str(name))
 
     from bayes1bit.diffusion.training import Recipe
 
@@ -102,7 +106,8 @@ def load_prior(
     """Load a trained prior.
 
     Args:
-        name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder.
+        name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder;
+            or two of them, ``"CHEAP+EXACT"``, for a :class:`~bayes1bit.diffusion.MixedPrior`.
         device: Where to put it.
         precision: "float32", or "bfloat16" to run the network's products in bfloat16, which is
             faster for large batches on CPUs that have it. Products of bits stay what they are.
@@ -120,6 +125,10 @@ def load_prior(
 
     if precision not in AUTOCAST:
         raise InputError(f'precision is "{precision}"; use one of {", ".join(AUTOCAST)}')
+    if mixed := _mixed(name):
+        return MixedPrior(
+            *(load_prior(part, device=device, precision=precision) for part in mixed)
+        )
     folder = open_prior(name)
     recipe = folder.recipe
     # fresh weights are drawn and thrown away: a user's seed should not notice
@@ -180,6 +189,12 @@ def save_prior(path: Path, denoiser: nn.Module, error: ErrorTable, facts: dict[s
     tensors["error.sigma"], tensors["error.mse"] = error.sigma, error.error
     with complete_or_absent(path / WEIGHTS) as temporary:
         save_file(tensors, temporary, {FORMAT: json.dumps(facts)})
+
+
+def _mixed(name: str | Path) -> tuple[str, str] | None:
+    """The names of the cheap and the exact prior of a mixed one; None of any other."""
+    cheap, plus, exact = str(name).partition("+")
+    return (cheap, exact) if plus and not Path(name).exists() else None
 
 
 def _find(name: str | Path) -> Path:

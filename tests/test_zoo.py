@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bayes1bit import zoo
-from bayes1bit.diffusion import DiffusionPrior, ErrorTable, VarianceCorrected
+from bayes1bit.diffusion import DiffusionPrior, ErrorTable, MixedPrior, VarianceCorrected
 from bayes1bit.diffusion.training import Recipe
 from bayes1bit.diffusion.training.network import build_denoiser
 from bayes1bit.errors import InputError
@@ -337,3 +337,23 @@ def test_interrupted_saving_leaves_the_old_weights(folder, denoiser, monkeypatch
         save_prior(folder, denoiser, ERROR, FACTS)
     assert (folder / "weights.safetensors").read_bytes() == before
     assert sorted(p.name for p in folder.iterdir()) == ["recipe.toml", "weights.safetensors"]
+
+
+def test_two_names_are_a_mixed_prior(folder, tmp_path, denoiser):
+    cheap = tmp_path / "cheap"
+    cheap.mkdir()
+    (cheap / "recipe.toml").write_text(RECIPE)
+    # 2% worse at the highest level, half as bad again below
+    worse = ErrorTable(ERROR.sigma, ERROR.error * torch.tensor([1.5, 1.5, 1.02]))
+    save_prior(cheap, denoiser, worse, FACTS)
+    name = f"{cheap}+{folder}"
+    prior = load_prior(name)
+    assert isinstance(prior, MixedPrior)
+    assert 1.0 < prior.switch < 30.0
+    assert float(prior.error(1.0)) == pytest.approx(0.2)
+    assert float(prior.error(30.0)) == pytest.approx(0.51)
+    described = open_prior(name)
+    assert described.name == name
+    assert described.path == folder
+    with pytest.raises(InputError, match='no prior "nowhere"'):
+        load_prior(f"nowhere+{folder}")

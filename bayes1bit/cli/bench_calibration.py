@@ -139,7 +139,7 @@ def _signals(
     pictures = None
     if data is not None and runs is not None:
         pictures, setup = read_split(data, "test", folder, runs), f"{setup}, {data.name}"
-    return load_prior(folder.path, device=device, precision=precision), pictures, setup
+    return load_prior(name, device=device, precision=precision), pictures, setup
 
 
 def _draw(outcomes: "Iterable[Calibration]", folder: Path) -> None:

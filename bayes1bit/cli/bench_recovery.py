@@ -85,7 +85,7 @@ def recovery(
     folder = open_prior(prior)
     torch.manual_seed(seed)
     problem = Problem(
-        load_prior(folder.path, device=device, precision=precision),
+        load_prior(prior, device=device, precision=precision),
         read_split(data, "test", folder, pictures),
         **conditions,  # type: ignore[arg-type]  # links were checked
         seed=seed,

@@ -72,7 +72,7 @@ def demo(
     measurement = sensing.sense(
         x, (data.low, data.high), m, noise=noise, seed=seed, keep_truth=True
     )
-    loaded = load_prior(folder.path, device=device, precision=precision)
+    loaded = load_prior(prior, device=device, precision=precision)
     posterior = recovery.infer(
         measurement,
         loaded,
