@@ -24,7 +24,9 @@ had in place of a few steered ones. Three things make its weights even enough:
   left.
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of two denoiser calls
-(:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y).
+(:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
+from mode to mode, so that each resampling adds its noise to the modes' shares: many particles and
+short levels there are worth more than a larger lookahead.
 """
 
 from collections.abc import Callable
@@ -84,7 +86,7 @@ class LookaheadSMC(AnnealedSMC):
 
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
-    cost = "250 to 300: 12 calls for each of 18 particles, then about 15 levels of 2 for 2.5"
+    cost = "250 to 300: 12 calls for each of 14 particles, then about 12 levels of 2 for 4"
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
     def __init__(
@@ -92,11 +94,11 @@ class LookaheadSMC(AnnealedSMC):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
-        lookahead: float = 18.0,
-        carry: float = 2.5,
+        lookahead: float = 14.0,
+        carry: float = 4.0,
         num_levels: int = 12,
         softening: float = 12.0,
-        efficiency: float = 0.8,
+        efficiency: float = 0.9,
         num_sweeps: int = 4,
         prior_step: PriorStep | None = None,
         resampling: Scheme = "systematic",
