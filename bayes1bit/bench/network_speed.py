@@ -1,20 +1,43 @@
-"""Speed of networks' parts, as ratios measured in one run: ``bayes1bit bench speed``."""
+"""Speed and memory of networks and of their convolutions: ``bayes1bit bench speed --networks``.
 
+Every time is measured beside that of what it is compared with, in blocks that take turns, so that
+the ratios of one run can be trusted even where its milliseconds cannot.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from bayes1bit.bench.speed import compare
+from bayes1bit.bench.speed import _peak_megabytes, compare
+from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
+from bayes1bit.diffusion.training import Recipe
+from bayes1bit.diffusion.training.network import build_denoiser
+from bayes1bit.networks import BIDiffSR, PatchedUNet, SR3UNet, count, pack
 from bayes1bit.networks.packed import PackedUnit, reference_unit
+from bayes1bit.zoo import WEIGHTS, load_prior, open_prior
 
 CHANNELS, SIDES, BATCHES = (64, 128, 256), (16, 32), (8, 64)
 PAIRS = 5
 ROUNDS = 7
 """Blocks of each; the largest float convolution takes a third of a second on one core."""
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+PRIOR, BINARY_PRIOR = "fashion32", "fashion32-bi"
+SKELETON: dict[str, Any] = {"patch": 2, "width": 64, "multipliers": (1, 2, 2), "blocks": 2}
+"""BI-DiffSR for these pictures: its full-precision twin is as large as the prior, 5.7 million
+parameters to 5.95. Of the published four resolutions three are left, and patches of 2x2."""
+BATCH = 64
+LEVEL = 1.0
+"""Noise level that is denoised; no time depends on it."""
 
 
 def convolution_speed() -> list[dict[str, Any]]:
@@ -62,3 +85,158 @@ def convolution_speed() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+class Candidate(NamedTuple):
+    """One network of the table.
+
+    Attributes:
+        weights: "trained" or "random"; no time depends on it.
+        build: Makes its denoiser as it is trained, with weights in float32.
+        load: Makes its denoiser as it is used.
+    """
+
+    weights: str
+    build: Callable[[], KarrasDenoiser]
+    load: Callable[[], Denoiser]
+
+
+def candidates() -> dict[str, Candidate]:
+    """The networks of the table by name, the full-precision prior first."""
+    prior = open_prior(PRIOR)
+    folder = prior.path.with_name(BINARY_PRIOR)
+    full, bits = (partial(build_denoiser, r) for r in (prior.recipe, Recipe.load(folder)))
+    trained = (folder / WEIGHTS).is_file()
+    faithful = partial(_for_prior, BIDiffSR)
+    without = partial(_for_prior, BIDiffSR, full_decoder=())
+    twin = partial(_for_prior, SR3UNet)
+    return {
+        PRIOR: Candidate("trained", full, partial(_loaded, PRIOR)),
+        f"{PRIOR}, bfloat16": Candidate("trained", full, partial(_loaded, PRIOR, "bfloat16")),
+        f"{BINARY_PRIOR}, packed": Candidate(
+            "trained" if trained else "random",
+            bits,
+            partial(_loaded, folder) if trained else partial(_packed, bits),
+        ),
+        f"{BINARY_PRIOR}, float simulation": Candidate("random", bits, bits),
+        "BI-DiffSR, packed": Candidate("random", faithful, partial(_packed, faithful)),
+        "BI-DiffSR, full_decoder=(), packed": Candidate(
+            "random", without, partial(_packed, without)
+        ),
+        "SR3, its full-precision twin": Candidate("random", twin, twin),
+    }
+
+
+def _for_prior(kind: type[nn.Module], **settings: Any) -> KarrasDenoiser:
+    """A denoiser of the prior's signals around a network of the skeleton."""
+    recipe = open_prior(PRIOR).recipe
+    network = kind(recipe.data.event_shape, **SKELETON, **settings)
+    return KarrasDenoiser(network, recipe.noise.sigma_data)
+
+
+def _loaded(name: str | Path, precision: str = "float32") -> Denoiser:
+    return load_prior(name, precision=precision).denoiser
+
+
+def _packed(build: Callable[[], KarrasDenoiser]) -> Denoiser:
+    return pack(build())
+
+
+def denoiser_speed(batch: int = BATCH) -> list[dict[str, Any]]:
+    """Whole denoisers against the full-precision prior in float32: time, size and memory.
+
+    The prior's own row tells how far the ratios of this run can be trusted: it should be 1. A
+    network is used as its users get it, in the layout of memory that it chooses. Memory is what
+    :func:`held_bytes` counts after the network has run. The memory that a process needs for
+    loading it is measured in a fresh one (:func:`loading_peak`); a network that is packed when it
+    is loaded first exists in float32.
+
+    Args:
+        batch: Pictures in one call.
+
+    Returns:
+        A row for each network, with parameters in full precision and of one bit, and operations
+        per picture by the rule of the literature (:mod:`bayes1bit.networks.counting`), in
+        millions.
+    """
+    networks = candidates()
+    shape = open_prior(PRIOR).recipe.data.event_shape
+    x, sigma = torch.randn(batch, *shape), torch.tensor(LEVEL)
+    prior = networks[PRIOR].load().eval()
+    prior_bytes = held_bytes(prior)
+    rows = []
+    for name, candidate in networks.items():
+        denoiser = candidate.load().eval()
+        with torch.inference_mode():
+            slow, quick = compare(partial(prior, x, sigma), partial(denoiser, x, sigma), ROUNDS)
+        counts = count(candidate.build().network, shape)
+        held = held_bytes(denoiser)
+        rows.append(
+            {
+                "network": name,
+                "weights": candidate.weights,
+                "batch": batch,
+                "threads": torch.get_num_threads(),
+                f"{PRIOR} ms": 1e3 * slow,
+                "ms": 1e3 * quick,
+                "ratio": slow / quick,
+                "full M": counts.full_parameters / 1e6,
+                "binary M": counts.binary_parameters / 1e6,
+                "OPs M": counts.operations / 1e6,
+                "memory MB": held / 1e6,
+                "share": held / prior_bytes,
+                "MB to load": loading_peak(name),
+            }
+        )
+    return rows
+
+
+def held_bytes(network: nn.Module) -> int:
+    """Memory of everything that the modules of a network hold, each piece once.
+
+    These are parameters, buffers, and whatever tables modules have made of them: packed units hold
+    some for their kernel from their first call on, and their weights in float from the first call
+    that needs a gradient. It is counted rather than measured, because the resident memory of a
+    process is uncertain by as much as a whole packed network.
+
+    Args:
+        network: Any module on the CPU.
+
+    Returns:
+        Number of bytes.
+    """
+    pieces: dict[int, int] = {}
+    for module in network.modules():
+        held = [*vars(module).values(), *module._parameters.values(), *module._buffers.values()]
+        for value in held:
+            for part in value if isinstance(value, tuple) else (value,):
+                tensor = torch.from_numpy(part) if isinstance(part, np.ndarray) else part
+                if isinstance(tensor, Tensor):
+                    storage = tensor.untyped_storage()
+                    pieces[storage.data_ptr()] = storage.nbytes()
+    return sum(pieces.values())
+
+
+def loading_peak(name: str) -> float:
+    """Megabytes that the peak memory of a fresh process grows by while it loads a network.
+
+    Args:
+        name: One of :func:`candidates`.
+    """
+    code = f"from bayes1bit.bench.network_speed import _measure_loading as f; f({name!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _measure_loading(name: str) -> None:
+    candidate = candidates()[name]
+    # small ones first, so that the libraries' own memory is not counted
+    import safetensors.torch  # noqa: F401
+
+    PatchedUNet((1, 2, 2), 1, (32,), 1, (False,))
+    pack(BIDiffSR((1, 2, 2), width=16, multipliers=(1,), full_decoder=()))
+    # Linux forgets the peak so far, which importing torch has set higher than what is in use
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak_megabytes()
+    candidate.load()
+    print((_peak_megabytes() - before) * 2**20 / 1e6)

@@ -2,7 +2,13 @@
 
 import typer
 
-from bayes1bit.cli import bench_calibration, bench_exact, bench_parts, bench_recovery
+from bayes1bit.cli import (
+    bench_calibration,
+    bench_exact,
+    bench_networks,
+    bench_parts,
+    bench_recovery,
+)
 
 app = typer.Typer(
     name="bench",
@@ -20,5 +26,6 @@ def _bench(context: typer.Context) -> None:
 app.command(epilog=bench_recovery.EXAMPLES)(bench_recovery.recovery)
 app.command(epilog=bench_exact.EXAMPLES)(bench_exact.exact)
 app.command(epilog=bench_calibration.EXAMPLES)(bench_calibration.calibration)
+app.command(epilog=bench_networks.EXAMPLES)(bench_networks.binarizers)
 for part in (bench_parts.speed, bench_parts.reverse, bench_parts.prior):
     app.command()(part)

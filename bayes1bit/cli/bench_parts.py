@@ -6,15 +6,51 @@ import typer
 
 from bayes1bit.cli import options
 from bayes1bit.cli.bench_common import Data, read_split, show_rows, show_tables
+from bayes1bit.errors import InputError
 
 
-def speed(as_json: options.Json = False) -> None:
-    """Time operators and traced models against plain torch, as ratios within this run."""
+def speed(
+    networks: Annotated[
+        bool,
+        typer.Option("--networks", help="Time convolutions and whole denoisers in their place."),
+    ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Pictures in one call of a denoiser.  [default: 64]"
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Time operators and traced models against plain torch, as ratios within this run.
+
+    With --networks: packed binary convolutions against torch's own, and whole denoisers, in full
+    precision and in bits, against the full-precision prior, with their size and memory.
+    """
+    if batch is not None and not networks:
+        raise InputError("--batch is that of the denoisers; give it with --networks")
+
     import torch
+
+    torch.manual_seed(0)
+    if networks:
+        from bayes1bit.bench import network_speed
+
+        show_tables(
+            {
+                "packed binary convolutions against torch's float32 convolution": (
+                    network_speed.convolution_speed()
+                ),
+                f"whole denoisers against the full-precision prior {network_speed.PRIOR}": (
+                    network_speed.denoiser_speed(batch or network_speed.BATCH)
+                ),
+            },
+            as_json,
+        )
+        return
 
     from bayes1bit.bench import speed as bench
 
-    torch.manual_seed(0)
     tables = {
         "Hadamard operator against the dense product of the same size": bench.operator_speed(),
         "memory of a large Hadamard operator": bench.operator_memory(),
@@ -68,7 +104,7 @@ def prior(
 
     torch.manual_seed(seed)
     folder = open_prior(name)
-    loaded = load_prior(folder.path, device=device, precision=precision)
+    loaded = load_prior(name, device=device, precision=precision)
     train = read_split(data, "train", folder, count)
     test = read_split(data, "test", folder, count)
     show_tables(
