@@ -159,3 +159,10 @@ def test_packed_units_are_timed_as_binary_and_not_counted():
     assert 0 < shares.binary < 1
     with pytest.raises(InputError, match="before it is packed"):
         count(network, (2, 4, 4))
+
+
+def test_counts_are_the_same_in_inference_mode():
+    network = BIDiffSR((1, 16, 16), patch=2, width=32, multipliers=(1, 2), blocks=1)
+    expected = count(network, (1, 16, 16))
+    with torch.inference_mode():
+        assert count(network, (1, 16, 16)) == expected

@@ -224,7 +224,8 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with torch.no_grad():
+        # hooks on shapes see nothing in a caller's inference mode
+        with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         for module, training in modes:
