@@ -35,12 +35,7 @@ from bayes1bit.diagnostics.calibration import (
     sbc_test,
     tarp_rank,
 )
-from bayes1bit.diffusion import (
-    DiffusionPrior,
-    GaussianMixturePrior,
-    Multistep,
-    karras_levels,
-)
+from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior, Multistep
 from bayes1bit.errors import InputError
 from bayes1bit.measurement import Measurement
 from bayes1bit.observation import Link, OneBit
@@ -282,10 +277,9 @@ def _draw(prior: DiffusionPrior, num: int) -> Tensor:
     """
     if isinstance(prior, GaussianMixturePrior):
         return prior.sample(torch.Size([num])).cpu()
-    levels = karras_levels(prior.sigma_max, prior.sigma_min, _PRIOR_STEPS)
     noise = prior.pure_noise(num, prior.sigma_max)
     with torch.no_grad():
-        return Multistep()(prior, noise, torch.cat([levels, levels.new_zeros(1)])).cpu()
+        return Multistep()(prior, noise, prior.levels(num_steps=_PRIOR_STEPS)).cpu()
 
 
 class _Case:

@@ -40,7 +40,13 @@ from bayes1bit.networks.bitunet_parts import (
     UnitChain,
     Waves,
 )
-from bayes1bit.networks.unet_blocks import CONVOLUTIONS, NoiseLevel, shuffle, unshuffle
+from bayes1bit.networks.unet_blocks import (
+    CONVOLUTIONS,
+    NoiseLevel,
+    shuffle,
+    unshuffle,
+    with_condition,
+)
 
 LABEL_SCALE = 10.0
 """The noise label is ``10 log(sigma)``, the convention of ``KarrasDenoiser``."""
@@ -152,13 +158,7 @@ class BitUNet(nn.Module):
         Raises:
             InputError: If ``condition`` does not have the channels that the network expects.
         """
-        given = 0 if condition is None else condition.shape[1]
-        if given != self.condition_channels:
-            raise InputError(
-                f"the network expects {self.condition_channels} channels of condition, got {given}"
-            )
-        if condition is not None:
-            x = torch.cat((condition, x), dim=1)
+        x = with_condition(x, condition, self.condition_channels)
         level = NoiseLevel(noise_label, self.places(noise_label))
         x = unshuffle(x, self.patch)
         if x.ndim == 4:

@@ -14,7 +14,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from bayes1bit.networks.unet_blocks import (
     TimeEmbedding,
     shuffle,
     unshuffle,
+    with_condition,
 )
 
 LABEL_SCALE = 10.0
@@ -191,13 +191,7 @@ class DiffusionUNet(nn.Module):
         Raises:
             InputError: If ``condition`` does not have the channels that the network expects.
         """
-        given = 0 if condition is None else condition.shape[1]
-        if given != self.condition_channels:
-            raise InputError(
-                f"the network expects {self.condition_channels} channels of condition, got {given}"
-            )
-        if condition is not None:
-            x = torch.cat((condition, x), dim=1)
+        x = with_condition(x, condition, self.condition_channels)
         level = NoiseLevel(self.embedding(noise_label), self.bins(noise_label))
         x = self.head(unshuffle(x, self.patch))
         skips = [x]

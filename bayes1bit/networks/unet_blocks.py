@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bayes1bit.errors import InputError
+
 LONGEST_WAVE = 1e4
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
 
@@ -148,3 +150,23 @@ def shuffle(x: Tensor, factor: int) -> Tensor:
     if x.ndim == 4:
         return F.pixel_shuffle(x, factor)
     return x.unflatten(1, (-1, factor)).transpose(2, 3).flatten(2, 3)
+
+
+def with_condition(x: Tensor, condition: Tensor | None, channels: int) -> Tensor:
+    """Put the condition, if a network has one, in front of its input.
+
+    Args:
+        x: Noisy signals, shape (batch, event_channels, *space).
+        condition: What is known besides, shape (batch, channels, *space), or None.
+        channels: Channels of condition that the network expects.
+
+    Returns:
+        Shape (batch, channels + event_channels, *space).
+
+    Raises:
+        InputError: If ``condition`` has other channels.
+    """
+    given = 0 if condition is None else condition.shape[1]
+    if given != channels:
+        raise InputError(f"the network expects {channels} channels of condition, got {given}")
+    return x if condition is None else torch.cat((condition, x), dim=1)
