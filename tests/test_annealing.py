@@ -124,7 +124,7 @@ def test_noise_is_added_to_that_of_the_measurements(likelihood):
     weights = (-0.5 * axis.square()).softmax(0)
     t = path.features(x)
     noisy = t[:, None, :] + u**0.5 * axis[:, None]
-    likelihoods = path.form.log_likelihood(noisy.flatten(0, 1)).exp().view(noisy.shape)
+    likelihoods = path.softening.form.log_likelihood(noisy.flatten(0, 1)).exp().view(noisy.shape)
     expected = torch.einsum("k,pkm->pm", weights, likelihoods).log().sum(1)
     # the error of the mixture of normals that stands for logistic noise
     torch.testing.assert_close(path.log_likelihood(t, u), expected, rtol=0, atol=1e-6)

@@ -44,9 +44,8 @@ from torch import Tensor
 from bayes1bit.infer.gibbs_step import gram_matrix
 from bayes1bit.infer.langevin_step import LangevinStep, largest_curvature
 from bayes1bit.infer.moments import prior_mean, typical_distance
-from bayes1bit.infer.one_bit_form import OneBitForm
 from bayes1bit.infer.prior_steps import PriorStep
-from bayes1bit.infer.structure import Structure
+from bayes1bit.infer.softening import Softening
 from bayes1bit.infer.target import Target
 
 _LOG_TWO = math.log(2.0)
@@ -81,20 +80,19 @@ class NoiseSplitting(Path):
     """The path of one-bit data: u is a variance added to that of the measurement noise.
 
     Args:
-        structure: One-bit structure of the target.
-        form: Its normal form.
+        target: The target; its data must have a one-bit form.
     """
 
-    def __init__(self, structure: Structure, form: OneBitForm) -> None:
-        self.structure, self.form = structure, form
-        self.noise = float(form.smallest_noise_variance.min())
-        self.unit = float(form.scale.square().mean())
+    def __init__(self, target: Target) -> None:
+        self.softening = Softening(target)
+        self.structure, scale = self.softening.structure, self.softening.form.scale
+        self.unit = float(scale.square().mean())
         self.values: Tensor | None = None
-        if structure.row_gram is not None:
-            self.largest = structure.row_gram
+        if self.structure.row_gram is not None:
+            self.largest = self.structure.row_gram
         else:
-            values, self.vectors = torch.linalg.eigh(gram_matrix(structure.operator).double())
-            self.values, self.vectors = values.to(form.scale), self.vectors.to(form.scale)
+            values, vectors = torch.linalg.eigh(gram_matrix(self.structure.operator).double())
+            self.values, self.vectors = values.to(scale), vectors.to(scale)
             self.largest = float(values[-1])
 
     def features(self, x: Tensor) -> Tensor:
@@ -102,29 +100,30 @@ class NoiseSplitting(Path):
         return self.structure.apply(x)
 
     def log_likelihood(self, features: Tensor, u: float) -> Tensor:
-        """Closed form: the likelihood of noise with variance ``V = s^2 + u``."""
+        """Closed form: that of noise with variance ``V = s^2 + u``, damped."""
         if u == float("inf"):
             # every sign is as likely as not, flipped or not
             return features.new_full((len(features),), -self.structure.operator.m * _LOG_TWO)
-        return self.form.smoothed_log_likelihood(features, u).sum(1)
+        return self.softening.log_likelihood(features, u).sum(1)
 
     def coupling(self, u: float) -> float:
         """The largest rho that the noise can supply."""
-        return ((u + self.noise) / self.largest) ** 0.5
+        return (self.softening.smallest_variance(u) / self.largest) ** 0.5
 
     @torch.no_grad()
     def noisy_copy(self, x: Tensor, u: float) -> Tensor:
         """An exact draw of the copy."""
-        w, variance = self.form.draw_latent(self.structure.apply(x), u)
-        squared = self.coupling(u) ** 2
+        w, variance = self.softening.draw_latent(self.structure.apply(x), u)
+        smallest = self.softening.smallest_variance(u)
+        squared = smallest / self.largest
         h = x + squared**0.5 * torch.randn_like(x)
-        missed = w + self.form.threshold - self.structure.apply(h) - self._rest(variance, u)
+        w = w + self.softening.form.threshold
+        missed = w - self.structure.apply(h) - self._rest(variance, smallest)
         return h + squared * self.structure.adjoint(missed / variance, x.shape[1:])
 
-    def _rest(self, variance: Tensor, u: float) -> Tensor:
+    def _rest(self, variance: Tensor, smallest: float) -> Tensor:
         """Draw the noise that is not the signal's: variance ``V - rho^2 A A^T``."""
         noise = torch.randn_like(variance)
-        smallest = self.noise + u
         if self.values is None:
             return noise * (variance - smallest).clamp_(min=0.0).sqrt_()
         shared = (1 - self.values / self.largest).clamp(min=0.0) * smallest
@@ -208,5 +207,5 @@ def path_of(target: Target) -> Path:
     """The best path that a target allows."""
     structure = target.structure
     if structure is not None and structure.one_bit is not None and len(target.observed) == 1:
-        return NoiseSplitting(structure, structure.one_bit)
+        return NoiseSplitting(target)
     return Tempering(target)

@@ -20,7 +20,6 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.gibbs_step import AugmentedGibbsStep
 from bayes1bit.infer.langevin_step import LangevinStep
 from bayes1bit.infer.steps import DataStep, row_orthogonal
-from bayes1bit.infer.structure import Structure
 from bayes1bit.infer.target import Target
 
 __all__ = ["AugmentedGibbsStep", "ExactStep", "LangevinStep", "best_draw_step"]
@@ -66,33 +65,13 @@ class ExactStep(DataStep):
         Returns:
             One draw per particle, shape of ``x``.
         """
-        structure, _ = row_orthogonal(target)
-        return draw_exactly(structure, x, rho**2)
+        structure, c = row_orthogonal(target)
+        assert structure.one_bit is not None
+        t = structure.one_bit.draw_output(structure.apply(x), c * rho**2)
+        return structure.draw_given_output(x, rho**2, t)
 
     def __repr__(self) -> str:
         return "ExactStep()"
-
-
-def draw_exactly(
-    structure: Structure, x: Tensor, variance: float, extra_noise: float = 0.0
-) -> Tensor:
-    """Draw z from p(y given z) N(z; x, variance I) for one-bit data of a row-orthogonal operator.
-
-    Args:
-        structure: The likelihood's structure.
-        x: Centres, shape (particles, *event).
-        variance: Variance of the normal law per dimension.
-        extra_noise: Variance of normal noise on top of the measurement's own.
-
-    Returns:
-        One draw per particle, shape of ``x``.
-    """
-    form, c = structure.one_bit, structure.row_gram
-    assert form is not None
-    assert c is not None
-    t = form.draw_output(structure.apply(x), c * variance, extra_noise)
-    h = torch.randn_like(x).mul_(variance**0.5).add_(x)
-    return h.add_(structure.adjoint((t - structure.apply(h)).div_(c), x.shape[1:]))
 
 
 def best_draw_step(target: Target) -> DataStep:

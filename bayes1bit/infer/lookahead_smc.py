@@ -43,7 +43,6 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
 from bayes1bit.infer.confidence import confidence, directional_variance
-from bayes1bit.infer.data_steps import draw_exactly
 from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
@@ -209,9 +208,8 @@ def _last(
     likelihood: SmoothedLikelihood, mean: Tensor, std: float, before: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Clean signals from the normal law of the last step, and their log weights."""
-    structure = likelihood.structure
-    if likelihood.form is not None and structure is not None and structure.row_gram:
-        x = draw_exactly(structure, mean, std**2, likelihood.softening)
+    x = likelihood.draw(mean, std**2)
+    if x is not None:
         return x, x.new_zeros(len(x))
     x = mean + std * torch.randn_like(mean)
     return x, likelihood(x, 0.0) - before

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bayes1bit.infer.langevin_step import largest_curvature
 from bayes1bit.infer.moments import prior_mean, typical_distance
+from bayes1bit.infer.softening import Softening
 from bayes1bit.infer.target import Target
 
 
@@ -37,6 +38,7 @@ class SmoothedLikelihood:
         self.structure = structure
         self.form = None if structure is None or len(target.observed) > 1 else structure.one_bit
         if structure is not None and self.form is not None:
+            self.soft = Softening(target)
             self.squared_norms = structure.operator.row_norms_squared.to(self.form.scale)
         else:
             with torch.no_grad():
@@ -57,8 +59,11 @@ class SmoothedLikelihood:
         For one-bit data it is an average over measurements.
         """
         if self.form is not None:
-            variance = self.form.noise_variance + self.softening
-            return float((self.squared_norms / variance).mean())
+            inverse = 1 / (self.form.noise_variance + self.softening)
+            damping = self.soft.damping(self.softening)
+            if damping is not None:
+                inverse = inverse + damping
+            return float((self.squared_norms * inverse).mean())
         return self._largest_curvature / (1 + self.softening)
 
     def __call__(self, x: Tensor, variance: float) -> Tensor:
@@ -82,6 +87,23 @@ class SmoothedLikelihood:
     def of_features(self, features: Tensor, variance: float) -> Tensor:
         """The log-likelihood of signals with these features, as when called with the signals."""
         if self.form is not None:
-            total = variance * self.squared_norms + self.softening
-            return self.form.smoothed_log_likelihood(features, total).sum(1)
+            error = variance * self.squared_norms
+            return self.soft.log_likelihood(features, self.softening, error).sum(1)
         return features / (1 + self.softening + variance * self._largest_curvature)
+
+    def draw(self, mean: Tensor, variance: float) -> Tensor | None:
+        """Draw signals from N(mean, variance I) times the likelihood, where that can be done.
+
+        Args:
+            mean: Centres, shape (particles, *event).
+            variance: Variance of the normal law per dimension.
+
+        Returns:
+            One signal per centre, or None unless data are one-bit and rows orthogonal.
+        """
+        structure = self.structure
+        if self.form is None or structure is None or structure.row_gram is None:
+            return None
+        t = structure.apply(mean)
+        t = self.soft.draw_output(t, structure.row_gram * variance, self.softening)
+        return structure.draw_given_output(mean, variance, t)

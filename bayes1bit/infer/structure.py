@@ -58,6 +58,17 @@ class Structure:
         """``A^T v`` as signals, for v of shape (particles, m)."""
         return self.operator.T(v).reshape(len(v), *event_shape)
 
+    def draw_given_output(self, x: Tensor, variance: float, t: Tensor) -> Tensor:
+        """Draw z from N(x, variance I) given that ``A z = t``, for a row-orthogonal operator.
+
+        Args:
+            x: Centres, shape (particles, *event).
+            variance: Variance of the normal law per dimension.
+            t: Outputs, shape (particles, m).
+        """
+        h = torch.randn_like(x).mul_(variance**0.5).add_(x)
+        return h.add_(self.adjoint((t - self.apply(h)).div_(self.row_gram), x.shape[1:]))
+
     def __str__(self) -> str:
         rows = "row-orthogonal" if self.row_gram is not None else "general"
         likelihood = f"one-bit {self.one_bit.link}" if self.one_bit else "separable likelihood"
