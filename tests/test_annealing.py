@@ -17,6 +17,8 @@ from bayes1bit.operators import Dense, Hadamard
 DOUBLE = {"dtype": torch.float64}
 LIMITS = (-5.0, 5.0)
 INFINITE = float("inf")
+DAMPED = 25.0
+"""A softening at which large outputs are damped."""
 
 
 def rows(*values):
@@ -89,13 +91,14 @@ def assert_agrees(x, grid):
 
 @every_likelihood
 @every_operator
-@pytest.mark.parametrize("u", [0.0, 0.5])
+@pytest.mark.parametrize("u", [0.0, 0.5, DAMPED])
 def test_sweeps_leave_the_path_invariant(likelihood, operator, u):
     """From exact draws; three sweeps would add up an error of one."""
     torch.manual_seed(0)
     target = make_target(likelihood, operator)
     path = path_of(target)
     assert isinstance(path, NoiseSplitting)
+    assert u < DAMPED or path.softening.damping(u) is not None
     # at its end the path must be the model's own posterior
     grid = GridPosterior(target if u == 0 else Softened(target, path, u), LIMITS, 150)
     assert_agrees(sweep(path, grid.sample(30_000), u, times=3), grid)
@@ -157,7 +160,7 @@ def test_the_start_of_the_path_is_its_limit(likelihood):
 def test_coupling_is_what_the_noise_can_supply(likelihood, operator, u):
     """V - rho^2 A A^T is positive semidefinite; with V = v I the least of it is zero."""
     path = path_of(make_target(likelihood, operator))
-    smallest = path.form.smallest_noise_variance + u
+    smallest = path.softening.form.smallest_noise_variance + u
     rest = smallest.diag() - path.coupling(u) ** 2 * gram_matrix(operator)
     least = torch.linalg.eigvalsh(rest)[0]
     assert least > -1e-12

@@ -29,7 +29,9 @@ and each line is an exact draw, for any matrix A. Logistic noise is normal given
 which is drawn with w, and the smallest variance of a component bounds the coupling. At
 :math:`u = 0` the posterior itself is left invariant, at the coupling
 :math:`\rho = s / \lVert A \rVert` and not in the limit of a vanishing one. Usual split Gibbs
-samplers put the coupling's variance on top of the noise instead.
+samplers put the coupling's variance on top of the noise instead. Soft data are damped as well, so
+that they do not favour what is merely large (:mod:`bayes1bit.infer.softening`, where V is what the
+damping leaves of the variance).
 
 Any other likelihood is tempered, :math:`L_u = p(y|x)^{1/(1+u)}`, with a coupling that is small
 against its curvature; there the copy is drawn by Langevin steps, and the coupling adds its bias.

@@ -40,7 +40,6 @@ from bayes1bit.infer.one_bit_form import OneBitForm
 from bayes1bit.infer.structure import Structure
 from bayes1bit.infer.target import Target
 
-
 _ROOM = 2.0
 """Where damping puts the maximum, in units of the prior's own amplitude."""
 
@@ -128,7 +127,7 @@ class Softening:
         return w / shrunk, variance / shrunk
 
     def draw_output(self, mean: Tensor, variance: float, u: float) -> Tensor:
-        """Draw ``t`` from :math:`N(t; mean, variance) L_u(t)`, exactly; ``mean`` (particles, m)."""
+        """Draw ``t`` from :math:`N(t; mean, variance) L_u(t)`, exactly; all (particles, m)."""
         kappa = self.damping(u)
         if kappa is None:
             return self.form.draw_output(mean, variance, u)
