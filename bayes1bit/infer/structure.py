@@ -66,8 +66,10 @@ class Structure:
             variance: Variance of the normal law per dimension.
             t: Outputs, shape (particles, m).
         """
+        c = self.row_gram
+        assert c is not None
         h = torch.randn_like(x).mul_(variance**0.5).add_(x)
-        return h.add_(self.adjoint((t - self.apply(h)).div_(self.row_gram), x.shape[1:]))
+        return h.add_(self.adjoint((t - self.apply(h)).div_(c), x.shape[1:]))
 
     def __str__(self) -> str:
         rows = "row-orthogonal" if self.row_gram is not None else "general"
