@@ -131,8 +131,8 @@ def load_prior(
         )
     folder = open_prior(name)
     recipe = folder.recipe
-    # fresh weights are drawn and thrown away: a user's seed should not notice
-    with torch.random.fork_rng(devices=[]):
+    # only the shapes: no fresh weights are drawn and thrown away, nor binary ones held in float
+    with torch.device("meta"):
         denoiser = build_denoiser(recipe, AUTOCAST[precision])
     if packable(denoiser):
         denoiser = pack(denoiser)
@@ -145,7 +145,7 @@ def load_prior(
     expected = {key: (tensor.shape, tensor.dtype) for key, tensor in denoiser.state_dict().items()}
     if expected != {key: (tensor.shape, tensor.dtype) for key, tensor in weights.items()}:
         raise InputError(f"the weights in {folder.path} do not fit the network of its recipe.toml")
-    denoiser.load_state_dict(weights)
+    denoiser.load_state_dict(weights, assign=True)
     denoiser.requires_grad_(False).eval().to(device)
     return DiffusionPrior(
         denoiser,

@@ -124,9 +124,8 @@ def test_packed_inference_holds_no_weights_in_float():
     with torch.inference_mode():
         packed(x, label)
     after = held_bytes(packed)
-    # what the kernel makes for itself: sums at 16 kinds of borders for each output of a unit
-    outputs = sum(unit.words.shape[1] for unit in packed.modules() if hasattr(unit, "words"))
-    assert after - before == 16 * 4 * outputs
+    # what the kernel makes for itself it makes anew in each call
+    assert after == before
     # but a gradient needs them
     packed(x.requires_grad_(), label)
     assert held_bytes(packed) - after == 4 * binary

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from bayes1bit.bench.network_speed import held_bytes
 from bayes1bit.diffusion import KarrasDenoiser
 from bayes1bit.errors import InputError
 from bayes1bit.networks import (
@@ -20,7 +21,10 @@ from bayes1bit.networks import (
     pack,
     packable,
 )
+from bayes1bit.networks.binary_base import BinaryUnit
+from bayes1bit.networks.bit_unit import BitUnit, Constants
 from bayes1bit.networks.pack import PackedConvolution
+from bayes1bit.zoo import load_prior
 
 # the package's function hides the module of the same name
 pack_module = sys.modules["bayes1bit.networks.pack"]
@@ -44,6 +48,11 @@ def bit_unet(event_shape=(1, 8, 8), **settings):
     return varied(BitUNet(event_shape, **{**BIT, "widths": (16, 32), **settings}))
 
 
+def units(network):
+    kinds = (PackedConvolution, BinaryUnit)
+    return [(name, m) for name, m in network.named_modules() if isinstance(m, kinds)]
+
+
 def labels(sigma):
     return 10 * torch.as_tensor(sigma).log()
 
@@ -54,7 +63,7 @@ def path(request, monkeypatch):
     if request.param == "kernel":
         pytest.importorskip("numba")
     else:
-        monkeypatch.setattr(pack_module, "_load_convolution", lambda: None)
+        monkeypatch.setattr(pack_module, "numba_for", lambda x: None)
 
 
 @pytest.mark.parametrize("sigma", [SIGMA, [0.5, 0.5, 0.5]])
@@ -178,6 +187,61 @@ def test_a_denoiser_is_packed_with_its_network():
         count(packed.network, (1, 8, 8))
     shares = measure_shares(packed.network, (1, 8, 8), repeats=1)
     assert shares.binary > 0
+
+
+def test_packing_does_not_copy_weights_in_float(monkeypatch):
+    def refuse(unit, memo):
+        raise AssertionError("copied")
+
+    networks = [bit_unet(), varied(BIDiffSR((1, 8, 8), **FAITHFUL))]
+    monkeypatch.setattr(BinaryUnit, "__deepcopy__", refuse, raising=False)
+    for network in networks:
+        assert not any(isinstance(module, BinaryUnit) for module in pack(network).modules())
+    single = next(m for m in networks[0].modules() if isinstance(m, BinaryUnit))
+    assert isinstance(pack(single), PackedConvolution)
+
+
+@pytest.mark.parametrize("make", [bit_unet, lambda: varied(BIDiffSR((1, 8, 8), **FAITHFUL))])
+def test_a_network_without_memory_is_packed_and_loaded(make):
+    network = pack(make())
+    with torch.device("meta"):
+        skeleton = make()
+    loaded = pack(skeleton)
+    loaded.load_state_dict(network.state_dict(), assign=True)
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(x, labels(SIGMA)), network(x, labels(SIGMA)))
+
+
+def test_stored_numbers_give_the_same_bits(path, monkeypatch):
+    """Constants are held in half precision, and the float network with them is the same."""
+    network = bit_unet().half().float()
+    packed = pack(network).half().float()
+    stored = {}
+    for (name, unit), (_, simulated) in zip(units(packed), units(network), strict=True):
+        parts = (unit.shift, unit.scale, unit.before, unit.slope, unit.after)
+        assert {part.dtype for part in parts} == {torch.float16}, name
+        stored[simulated] = Constants(*(part.float() for part in parts))
+    monkeypatch.setattr(BitUnit, "constants", property(stored.get))
+    x = torch.randn(3, 1, 8, 8, requires_grad=True)
+    with torch.no_grad():
+        want = network(x, labels(SIGMA))
+        assert torch.equal(packed(x, labels(SIGMA)), want)
+    assert torch.equal(packed(x, labels(SIGMA)), want)
+
+
+def test_the_prior_of_bits_holds_a_fifteenth_of_the_full_one():
+    full, bits = (load_prior(name).denoiser for name in ("fashion32", "fashion32-bi"))
+    with torch.no_grad():
+        bits(torch.randn(2, 1, 32, 32), torch.tensor([0.1, 1.0]))
+    assert held_bytes(bits) <= held_bytes(full) / 15
+
+
+def test_places_must_be_one_for_each_sample():
+    pytest.importorskip("numba")
+    unit = next(m for m in pack(bit_unet()).modules() if isinstance(m, PackedConvolution))
+    with pytest.raises(InputError, match=r"places must have shape \(2,\), got \(3,\)"):
+        unit(torch.zeros(2, 16, 4, 4), torch.zeros(3))
 
 
 def test_units_pass_empty_batches():

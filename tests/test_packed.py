@@ -2,6 +2,7 @@
 
 import copy
 import io
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from torch import nn
 
 from bayes1bit.bench import network_speed, speed
 from bayes1bit.errors import InputError
+from bayes1bit.networks.bit_unit import interpolate
 from bayes1bit.networks.packed import (
     PackedUnit,
     PackedWeights,
@@ -24,6 +26,7 @@ from bayes1bit.networks.packed import (
 )
 
 convolution = pytest.importorskip("bayes1bit.networks.packed.convolution", exc_type=ImportError)
+constants = pytest.importorskip("bayes1bit.networks.packed.constants", exc_type=ImportError)
 
 WIDTHS = [(3, 3), (3, 192), (64, 64), (64, 65), (65, 100), (100, 3), (128, 192), (192, 128)]
 SIZES = [(1, 1), (1, 5), (2, 2), (5, 3), (16, 16)]
@@ -207,6 +210,7 @@ def test_memory_layout_does_not_matter():
 
 def test_memory_of_large_results_is_used_again(monkeypatch):
     monkeypatch.setattr(buffers, "LARGE", 0)
+    monkeypatch.setattr(buffers, "ROOM", 0)
     buffers._free.clear()
     weight, tables, x, bins, _ = make_case(20, 20, (3, 3), 2)
     x = x.contiguous(memory_format=torch.channels_last)
@@ -229,6 +233,42 @@ def test_memory_of_large_results_is_used_again(monkeypatch):
     assert all(same_bits(one, want) for one in held)
 
 
+def test_more_memory_is_kept_while_there_is_room(monkeypatch):
+    monkeypatch.setattr(buffers, "LARGE", 0)
+    monkeypatch.setattr(buffers, "ROOM", 4 * 1000)
+    buffers._free.clear()
+    # one after the other, so that none gets another's memory
+    held = [buffers.empty((size,)) for size in (600, 300, 400, 100, 200)]
+    while held:
+        held.pop(0)
+    assert [piece.size for piece in buffers._free] == [300, 400, 100, 200]
+    # however large they are, the last two stay
+    held = [buffers.empty((size,)) for size in (5000, 6000)]
+    held.pop(0)
+    held.pop(0)
+    assert [piece.size for piece in buffers._free] == [5000, 6000]
+    buffers._free.clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc")
+def test_smaller_memory_is_not_cleared_at_each_use():
+    """Six tensors of 4 MiB, freed and made again, have 6,144 pages, each cleared or kept."""
+    code = """
+import resource, torch
+from bayes1bit.networks.packed import buffers
+buffers.keep_smaller()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work = lambda: [torch.empty(2**20).fill_(1) for _ in range(6)]
+work()
+before = faults()
+for _ in range(10):
+    work()
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 6144
+
+
 def test_calls_from_several_threads(two_threads):
     cases = [make_case(70, 20, (3, 3), 2, size=(9, 11), seed=seed) for seed in range(4)]
     units = [PackedUnit.from_tensors(weight, **tables) for weight, tables, *_ in cases]
@@ -247,6 +287,97 @@ def test_calls_from_several_threads(two_threads):
         assert all(same_bits(out, want) for out in outs)
 
 
+@pytest.mark.parametrize("pairs", [1, 5])
+@pytest.mark.parametrize("size", [(5, 7), (9,)])
+def test_tables_of_half_precision_are_held_in_it(pairs, size):
+    weight, tables, x, bins, identity = make_case(65, 20, (3, 3)[: len(size)], pairs, size=size)
+    tables = {name: table.half().float() for name, table in tables.items()}
+    # a number below the smallest normal one, and the largest
+    tables["after"][0, :2] = torch.tensor([2.0**-24, 65504.0])
+    packed = PackedUnit.from_tensors(weight, **tables)
+    assert all(packed.get_buffer(name).dtype == torch.float16 for name in tables)
+    assert same_bits(packed(x, bins, identity), plain(weight, tables, x, bins, identity))
+    # nothing is held besides the bits and the tables
+    held = 2 * sum(table.numel() for table in tables.values()) + 8 * packed.words.numel()
+    assert network_speed.held_bytes(packed) == held
+    state = packed.state_dict()
+    assert all(torch.equal(state[name], table) for name, table in tables.items())
+    assert all(state[name].dtype == torch.float32 for name in tables)
+    for same in (packed.half(), packed.float(), packed.double(), copy.deepcopy(packed)):
+        assert same.scale.dtype == torch.float16
+        assert same_bits(same(x, bins, identity), plain(weight, tables, x, bins, identity))
+
+
+@pytest.mark.parametrize("name", ["scale", "shift", "before", "slope", "after"])
+def test_no_table_is_rounded(name):
+    """One number that half precision does not have, in the table's last place."""
+    weight, tables, x, bins, identity = make_case(20, 20, (3, 3), 3)
+    short = {key: table.half().float() for key, table in tables.items()}
+    exact = {**short, name: short[name].clone()}
+    exact[name].view(-1)[-1] = 0.1
+    unit_, loaded = (PackedUnit.from_tensors(weight, **some) for some in (exact, short))
+    loaded.load_state_dict(unit_.state_dict())
+    for packed in (unit_, loaded):
+        assert {packed.get_buffer(key).dtype for key in tables} == {torch.float32}
+        assert same_bits(packed(x, bins, identity), plain(weight, exact, x, bins, identity))
+    loaded.load_state_dict(PackedUnit.from_tensors(weight, **short).state_dict())
+    assert {loaded.get_buffer(key).dtype for key in tables} == {torch.float16}
+    assert same_bits(loaded(x, bins, identity), plain(weight, short, x, bins, identity))
+
+
+def test_state_is_assigned_to_a_unit_without_memory():
+    weight, tables, x, bins, identity = make_case(65, 20, (3, 3), 3)
+    packed = PackedUnit.from_tensors(weight, **tables)
+    on_meta = {name: table.to("meta") for name, table in tables.items()}
+    empty = PackedUnit.from_tensors(weight.to("meta"), **on_meta)
+    assert {buffer.device.type for buffer in empty.buffers()} == {"meta"}
+    assert {key: t.shape for key, t in empty.state_dict().items()} == {
+        key: t.shape for key, t in packed.state_dict().items()
+    }
+    empty.load_state_dict(packed.state_dict(), assign=True)
+    assert same_bits(empty(x, bins, identity), packed(x, bins, identity))
+
+
+@pytest.mark.parametrize(("channels", "outputs"), WIDTHS)
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)])
+def test_kernel_counts_the_borders(channels, outputs, kernel):
+    weights = PackedWeights.from_float(make_case(channels, outputs, kernel, 1)[0])
+    border = np.zeros((constants.KINDS, weights.words.shape[1]), np.int32)
+    constants.fill_border(weights.words.numpy(), *kernel, channels, border)
+    want = weights.border_table().numpy()
+    # outputs that are only padding are never read
+    np.testing.assert_array_equal(border[:, :outputs], want[:, :outputs])
+
+
+def test_kernel_reads_all_numbers_of_half_precision():
+    bits = np.arange(-(2**15), 2**15, dtype=np.int16)[None]
+    shift = np.empty((1, 2**16), np.float32)
+    after_sums, rows = np.empty((1, 4, 2**16), np.float32), np.empty(1, np.int64)
+    constants.fill_constants(np.zeros(1, np.float32), False, (bits,) * 5, after_sums, shift, rows)
+    np.testing.assert_array_equal(shift, bits.view(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 5])
+@pytest.mark.parametrize("half", [False, True])
+def test_kernel_interpolates_as_torch_does(pairs, half):
+    torch.manual_seed(0)
+    tables = [torch.randn(pairs, width).half().float() for width in (70, 33, 33, 33, 33)]
+    last = pairs - 1
+    levels = [0.0, 0.0, last, last, 0.3 * last, 0.999 * last, 0.999 * last, 0.0, 0.5 * last]
+    places = torch.tensor([*levels, *(torch.rand(50) * last).tolist()])
+    stored = [t.half().view(torch.int16).numpy() if half else t.numpy() for t in tables]
+    after_sums = np.full((len(places), 4, 48), np.nan, np.float32)
+    shift, rows = np.empty((len(places), 70), np.float32), np.empty(len(places), np.int64)
+    constants.fill_constants(places.numpy(), True, tuple(stored), after_sums, shift, rows)
+    # samples of the level of the one before share its row
+    assert rows[:9].tolist() == ([0] * 9 if pairs == 1 else [0, 0, 1, 1, 2, 3, 3, 4, 5])
+    want = [interpolate(table, places).expand(len(places), -1) for table in tables]
+    assert same_bits(torch.from_numpy(shift[rows]), want[0])
+    for i in range(4):
+        assert same_bits(torch.from_numpy(after_sums[rows, i, :33]), want[1 + i])
+    assert not after_sums[rows, :, 33:].any()
+
+
 def test_kernel_is_what_runs(monkeypatch):
     """So that the other tests do not compare the plain path with itself."""
     weight, tables, x, bins, identity = make_case(20, 20, (3, 3), 2)
@@ -256,7 +387,7 @@ def test_kernel_is_what_runs(monkeypatch):
     monkeypatch.setattr(convolution, "convolve", spy)
     fast = packed(x, bins, identity)
     assert calls == [0]
-    monkeypatch.setattr(unit, "_load_convolution", lambda: None)
+    monkeypatch.setattr(unit, "numba_for", lambda x: None)
     assert same_bits(packed(x, bins, identity), fast)
     assert calls == [0]
 

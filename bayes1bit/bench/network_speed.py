@@ -148,8 +148,8 @@ def denoiser_speed(batch: int = BATCH) -> list[dict[str, Any]]:
     The prior's own row tells how far the ratios of this run can be trusted: it should be 1. A
     network is used as its users get it, in the layout of memory that it chooses. Memory is what
     :func:`held_bytes` counts after the network has run. The memory that a process needs for
-    loading it is measured in a fresh one (:func:`loading_peak`); a network that is packed when it
-    is loaded first exists in float32.
+    loading it is measured in a fresh one (:func:`loading_peak`); networks of random weights exist
+    in float32 before they are packed.
 
     Args:
         batch: Pictures in one call.
@@ -194,10 +194,10 @@ def denoiser_speed(batch: int = BATCH) -> list[dict[str, Any]]:
 def held_bytes(network: nn.Module) -> int:
     """Memory of everything that the modules of a network hold, each piece once.
 
-    These are parameters, buffers, and whatever tables modules have made of them: packed units hold
-    some for their kernel from their first call on, and their weights in float from the first call
-    that needs a gradient. It is counted rather than measured, because the resident memory of a
-    process is uncertain by as much as a whole packed network.
+    These are parameters, buffers, and whatever modules have made of them: packed units hold their
+    weights in float from the first call that needs a gradient. It is counted rather than
+    measured, because the resident memory of a process is uncertain by as much as a whole packed
+    network.
 
     Args:
         network: Any module on the CPU.

@@ -8,8 +8,8 @@ A packed network takes what the float one takes and returns the same numbers. It
 without a gradient, so it cannot be trained. But gradients *through* it, with respect to its input,
 are what guidance asks of a prior: in a call that needs one, each unit computes the same numbers in
 float from the same bits, with slopes as in training, of the quadratic sign and of the RPReLU
-(whichever estimator the unit was trained with). Other devices than the CPU, and a CPU without
-numba, take that path as well. Such a gradient is a direction to follow, as in training, not the
+(whichever estimator the unit was trained with). A CPU without numba, and a GPU without Triton,
+take that path as well. Such a gradient is a direction to follow, as in training, not the
 derivative of a function of signs, so no density can be computed from its trace; and it cannot be
 differentiated again.
 """
@@ -17,17 +17,15 @@ differentiated again.
 import copy
 from typing import TypeVar
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes1bit.errors import InputError
 from bayes1bit.networks.binary_base import BinaryUnit
 from bayes1bit.networks.bit_unit import BitUnit, Constants, respond
-from bayes1bit.networks.packed.buffers import empty
 from bayes1bit.networks.packed.checks import check_call
-from bayes1bit.networks.packed.unit import PackedUnit, _channels_last, _load_convolution
+from bayes1bit.networks.packed.choice import numba_for, triton_for
+from bayes1bit.networks.packed.unit import PackedUnit
 from bayes1bit.networks.packed.words import PackedWeights
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -58,6 +56,7 @@ class PackedConvolution(PackedUnit):
         self.scale = scale.detach().float().contiguous().clone()
         self.identity, self.interpolated, self.dim = identity, interpolated, weight.ndim - 2
         self._unpacked: tuple[Tensor, Tensor] | None = None
+        self._shorten()
 
     def forward(  # type: ignore[override]
         self, x: Tensor, bins: Tensor
@@ -75,8 +74,8 @@ class PackedConvolution(PackedUnit):
         Raises:
             InputError: If shapes do not fit.
         """
-        kernel = x.device.type == "cpu" and x.numel() > 0 and _load_convolution() is not None
-        if not kernel or (torch.is_grad_enabled() and x.requires_grad):
+        kernel = triton_for(x) or numba_for(x)
+        if kernel is None or (torch.is_grad_enabled() and x.requires_grad):
             response = respond(x, self._signs(), self._constants(bins))
             return response + x if self.identity else response
         numbers = x.float()
@@ -87,38 +86,27 @@ class PackedConvolution(PackedUnit):
 
     def _constants(self, bins: Tensor) -> Constants:
         """Constants of each sample, or one row for all."""
-        knots = Constants(self.shift, self.scale, self.before, self.slope, self.after)
+        held = (self.shift, self.scale, self.before, self.slope, self.after)
+        knots = Constants(*(part.float() for part in held))
         if self.interpolated:
             return knots.at(bins)
         chosen = (part if part.ndim == 1 or len(part) == 1 else part[bins] for part in knots)
         return Constants(*(torch.atleast_2d(part) for part in chosen))
 
     def _interpolate(self, x: Tensor, places: Tensor, identity: Tensor | None) -> Tensor:
-        """One pass of the kernel with constants of its own."""
+        """One pass of a kernel with constants between those of the knots."""
         check_call(self.shape, 1, x, None, identity)
-        one = self.pairs == 1 or bool((places == places[:1]).all())
-        shift, *others = self._constants(places[:1] if one else places)
-        padding = self.words.shape[1] - self.shape[0]
-        after_sums = F.pad(torch.stack(others, dim=1), (0, padding)).contiguous()
-        if self._arguments is None:
-            self._arguments = (self.words.numpy(), self.weights.border_table().numpy())
-        space = x.shape[2:] if x.ndim == 4 else (1, x.shape[2])
-        array, out = _channels_last(x), empty((len(x), *space, self.shape[0]))
-        convolution = _load_convolution()
-        assert convolution is not None
-        convolution.convolve(
-            array,
-            self.shape[2:],
-            *self._arguments,
-            after_sums.numpy(),
-            shift.contiguous().numpy(),
-            np.zeros(len(x), np.int64) if one else np.arange(len(x)),
-            None if identity is None else array,
-            out.numpy(),
-            torch.get_num_threads(),
-        )
-        result = out.movedim(-1, 1)
-        return result.squeeze(2) if x.ndim == 3 else result
+        if places.shape != x.shape[:1]:
+            raise InputError(f"places must have shape ({len(x)},), got {tuple(places.shape)}")
+        if (triton_kernels := triton_for(x)) is not None:
+            if self._arguments is None:
+                self._arguments = triton_kernels.lay_out(self.weights)
+            shift, *others = self._constants(places)
+            tables = torch.stack(others, dim=1)
+            return triton_kernels.convolve(
+                x, self.shape, *self._arguments, tables, shift, identity
+            )
+        return self._convolve(x, places, identity, interpolated=True)
 
     def _signs(self) -> Tensor:
         """Weights in float, kept from the first call that needs them as long as they hold."""
@@ -149,12 +137,13 @@ def pack(network: Network) -> Network:
             f"no part of this {type(network).__name__} can be packed; a BitUNet can be, and a "
             "BIDiffSR unless its binarizer is dorefa or xnor"
         )
-    packed = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(packed.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, BinaryUnit):
-                setattr(parent, name, _packed(child))
-    return packed
+    # the copy takes these for copies that are made already: it never holds a weight in float
+    packed = {
+        id(module): unit
+        for module in network.modules()
+        if isinstance(module, BinaryUnit) and (unit := _packed(module)) is not None
+    }
+    return copy.deepcopy(network, packed).eval().requires_grad_(False)
 
 
 def packable(network: nn.Module) -> bool:
@@ -165,15 +154,15 @@ def packable(network: nn.Module) -> bool:
     )
 
 
-def _packed(unit: BinaryUnit) -> nn.Module:
-    """The unit's packed form, or the unit where it has none."""
+def _packed(unit: BinaryUnit) -> PackedConvolution | None:
+    """The unit's packed form, if it has one."""
     if isinstance(unit, BitUnit):
         return PackedConvolution(
             unit.weight, unit.constants, identity=unit.identity, interpolated=True
         )
     tensors = unit.packable()
     if tensors is None:
-        return unit
+        return None
     weight, scale, shift, before, slope, after = tensors
     constants = Constants(shift, scale, before, slope, after)
     return PackedConvolution(weight, constants, identity=unit.identity, interpolated=False)

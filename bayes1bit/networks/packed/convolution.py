@@ -1,4 +1,4 @@
-"""One call of the compiled convolution: scratch memory and threads."""
+"""One call of the compiled convolution: its constants, scratch memory and threads."""
 
 import math
 import threading
@@ -8,6 +8,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from bayes1bit.networks.packed.buffers import keep_smaller
+from bayes1bit.networks.packed.constants import KINDS, fill_border, fill_constants
 from bayes1bit.networks.packed.kernels import (
     NARROW,
     OUTPUTS,
@@ -24,6 +26,8 @@ BLOCK = 2048
 GRAIN = 2**19
 """Words to compare that are worth another thread: ten microseconds of work or more."""
 
+# it is imported when it is first needed
+keep_smaller()
 _scratch = threading.local()
 _one_at_a_time = threading.Lock()
 
@@ -42,10 +46,9 @@ def convolve(
     x: Array,
     kernel: tuple[int, int],
     words: Array,
-    border: Array,
-    tables: Array,
-    shift: Array,
-    bins: Array,
+    tables: tuple[Array, ...],
+    places: Array,
+    interpolated: bool,
     identity: Array | None,
     out: Array,
     threads: int,
@@ -60,10 +63,12 @@ def convolve(
         x: Input, shape (batch, height, width, in_channels), float32.
         kernel: Height and width of the kernel.
         words: Packed weights, shape (kh * kw * words, padded outputs), int64.
-        border: Their border table, shape (16, padded outputs), int32.
-        tables: Scale, before, slope and after, shape (pairs, 4, padded outputs), float32.
-        shift: Shape (pairs, in_channels), float32.
-        bins: Pair of each sample, shape (batch,), int64, each in [0, pairs).
+        tables: Shift, scale, before, slope and after, shape (1 or pairs, channels) each, in
+            float32 or as int16 with the bits of half precision.
+        places: Bin of each sample in [0, pairs), or its place among knots, shape (batch,),
+            float32.
+        interpolated: Whether rows of the tables belong to knots, between which constants are
+            interpolated, and not to bins.
         identity: Added to the result if given, shape of ``out``.
         out: Where the result goes, shape (batch, height, width, outputs), float32.
         threads: Threads to use; no more than numba has are.
@@ -78,9 +83,15 @@ def convolve(
     block = min(height, max(4, BLOCK // (line * per_position))) + kernel[0] - 1
     packed = _scratch_array("packed", (threads, block, line, per_position), np.uint64)
     spare = _scratch_array("spare", (threads, 3, WIDE, OUTPUTS), np.float32)
+    after_sums = _scratch_array("after_sums", (batch, 4, words.shape[1]), np.float32)
+    shift = _scratch_array("shift", (batch, channels), np.float32)
+    rows = _scratch_array("rows", (batch,), np.int64)
+    border = _scratch_array("border", (KINDS, words.shape[1]), np.int32)
+    fill_constants(places, interpolated, tables, after_sums, shift, rows)
+    fill_border(words, *kernel, channels, border)
     if identity is None:
         identity = np.empty((batch, height, width, 0), np.float32)
-    shared = (*kernel, x, identity, bins, words, border, tables, shift, out)
+    shared = (*kernel, x, identity, rows, words, border, after_sums, shift, out)
     if threads == 1:
         convolve_rows(0, batch * height, packed[0], spare[0], *shared)
         return

@@ -40,7 +40,7 @@ NEUTRAL = np.float32(-0.0)
 Array = np.ndarray[Any, Any]
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """``numba.njit``, with a cache on disk if there is a place for one."""
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -154,7 +154,7 @@ sign_bits_64, sign_bits_8 = _sign_bits(64), _sign_bits(8)
 tile_wide, tile_narrow = _convolve_tile(WIDE), _convolve_tile(NARROW)
 
 
-@_compiled()
+@compiled()
 def _pack_row(x: Array, shift: Array, packed: Array) -> None:
     """Signs of one row (width, channels) into words (width, words)."""
     width, channels = x.shape
@@ -177,7 +177,7 @@ def _pack_row(x: Array, shift: Array, packed: Array) -> None:
             packed[position, whole] = bits
 
 
-@_compiled()
+@compiled()
 def convolve_rows(
     first: int,
     last: int,
@@ -196,9 +196,11 @@ def convolve_rows(
 ) -> None:
     """Rows first to last of the batch, counted through all samples: one thread's share.
 
-    ``packed``, shape (lines, positions, words), and ``spare``, shape (3, 8, 16), are scratch; the
-    rest is as in :func:`~bayes1bit.networks.packed.convolution.convolve`, where an identity that
-    is left out has no channels.
+    ``packed``, shape (lines, positions, words), and ``spare``, shape (3, 8, 16), are scratch.
+    ``bins`` are rows of ``tables`` and ``shift``, which with ``border`` are as
+    :mod:`~bayes1bit.networks.packed.constants` fills them; the rest is as in
+    :func:`~bayes1bit.networks.packed.convolution.convolve`, where an identity that is left out
+    has no channels.
     """
     height, width, outputs = out.shape[1:]
     block, line, per_position = packed.shape
@@ -267,7 +269,7 @@ def convolve_rows(
                             out[sample, y, left + p, o:] = spare[1, p, :rest]
 
 
-@_compiled(parallel=True)
+@compiled(parallel=True)
 def convolve_parallel(rows: int, packed: Array, spare: Array, shared: tuple[Any, ...]) -> None:
     """All rows of the batch, with as many threads as there are parts of scratch memory."""
     threads = len(packed)

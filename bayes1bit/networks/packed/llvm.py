@@ -70,3 +70,26 @@ def repeat(builder: Any, value: Any, lanes: int) -> Any:
     empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = builder.insert_element(empty, value, ir.Constant(INT32, 0))
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(INT32, lanes), None))
+
+
+def widen(builder: Any, bits: Any) -> Any:
+    """Float32 from the 16 bits of a number of half precision.
+
+    LLVM's own conversion crashes where the machine has no instruction for it.
+    """
+    bits = builder.zext(bits, INT32)
+    number = lambda value: ir.Constant(INT32, value)  # noqa: E731
+    # exponent and mantissa where those of a float32 are; its exponents are larger by 112
+    size = builder.shl(builder.and_(bits, number(0x7FFF)), number(13))
+    normal = builder.add(size, number(112 << 23))
+    # without an exponent it is a mantissa that lacks the leading one
+    lead = builder.bitcast(builder.add(size, number(113 << 23)), FLOAT)
+    small = builder.bitcast(builder.fsub(lead, ir.Constant(FLOAT, 2.0**-14)), INT32)
+    endless = builder.add(size, number(224 << 23))
+    absolute = builder.select(
+        builder.icmp_unsigned("<", size, number(1 << 23)),
+        small,
+        builder.select(builder.icmp_unsigned("<", size, number(31 << 23)), normal, endless),
+    )
+    sign = builder.shl(builder.and_(bits, number(0x8000)), number(16))
+    return builder.bitcast(builder.or_(absolute, sign), FLOAT)

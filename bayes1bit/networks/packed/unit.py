@@ -1,22 +1,20 @@
 """A binary unit whose weights are packed, for a trained network.
 
 The float unit that is trained simulates its one-bit convolution with float32 arithmetic. A packed
-one computes the same numbers from one bit a weight: on the CPU with numba, everywhere else, or
-where numba is not installed, as the float unit does.
+one computes the same numbers from one bit a weight, on the CPU with numba and on a GPU with
+Triton; elsewhere, or where these are not installed, as the float unit does.
 """
 
-import functools
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bayes1bit.errors import InputError
 from bayes1bit.networks.packed.buffers import empty
 from bayes1bit.networks.packed.checks import check_call, check_tables
+from bayes1bit.networks.packed.choice import numba_for, triton_for
 from bayes1bit.networks.packed.reference import reference_unit
 from bayes1bit.networks.packed.words import PackedWeights
 
@@ -33,8 +31,9 @@ class PackedUnit(nn.Module):
 
     The result equals that of :func:`~bayes1bit.networks.packed.reference.reference_unit`, which
     states the equation, bit for bit. Weights take one bit each, in memory as in the state
-    dict, where they are the bytes ``weight_bits``. Buffers are constants: load a state dict to
-    change them.
+    dict, where they are the bytes ``weight_bits``. Tables that consist of numbers of half
+    precision, as those of a stored prior do, are held in it; the state dict has all in float32.
+    Buffers are constants: load a state dict to change them.
 
     Args:
         weights: Packed weights of a 1x1, 3x3 or 1x3 kernel, in stride 1 with zero padding. A
@@ -75,7 +74,9 @@ class PackedUnit(nn.Module):
         for name, table in zip(TABLES, tables, strict=True):
             kept = None if table is None else table.detach().float().contiguous().clone()
             self.register_buffer(name, kept)
-        self._arguments: tuple[np.ndarray[Any, Any], ...] | None = None
+        # for the kernels of the device: arrays for numba's, tensors for Triton's
+        self._arguments: tuple[Any, ...] | None = None
+        self._shorten()
         super().train(False)
 
     @classmethod
@@ -136,21 +137,49 @@ class PackedUnit(nn.Module):
         ):
             raise InputError(NO_TRAINING)
         check_call(self.shape, self.pairs, x, bins, identity)
-        convolution = _load_convolution() if x.device.type == "cpu" else None
-        if convolution is None or x.numel() == 0:
+        if (triton_kernels := triton_for(x)) is not None:
+            if self._arguments is None:
+                laid_out = triton_kernels.lay_out(self.weights)
+                self._arguments = (*laid_out, *self._neutral_tables())
+            words, border, *tables = self._arguments
+            chosen = tables if bins is None else (table[bins] for table in tables)
+            return triton_kernels.convolve(x, self.shape, words, border, *chosen, identity)
+        if numba_for(x) is None:
             scale, shift, before, slope, after = self._tables()
             signs = self.weights.signs()
             return reference_unit(x, signs, scale, shift, before, slope, after, bins, identity)
+        places = x.new_zeros(len(x)) if bins is None else bins.float()
+        return self._convolve(x, places, identity, interpolated=False)
+
+    def _convolve(
+        self, x: Tensor, places: Tensor, identity: Tensor | None, *, interpolated: bool
+    ) -> Tensor:
+        """One pass of numba's kernel.
+
+        Args:
+            x: Input, checked.
+            places: Bin of each sample, or its place among knots, shape (batch,).
+            identity: Added to the result if given.
+            interpolated: Whether they are places among knots.
+
+        Returns:
+            As :meth:`forward`.
+        """
+        convolution = numba_for(x)
+        assert convolution is not None
         if self._arguments is None:
             self._arguments = self._kernel_arguments()
+        words, *tables = self._arguments
         positions = x.shape[2:] if x.ndim == 4 else (1, x.shape[2])
         array = _channels_last(x)
         out = empty((len(x), *positions, self.shape[0]))
         convolution.convolve(
             array,
             self.shape[2:],
-            *self._arguments,
-            np.zeros(len(x), np.int64) if bins is None else bins.contiguous().numpy(),
+            words,
+            tuple(tables),
+            places.detach().float().contiguous().numpy(),
+            interpolated,
             None if identity is None else array if identity is x else _channels_last(identity),
             out.numpy(),
             torch.get_num_threads(),
@@ -178,23 +207,65 @@ class PackedUnit(nn.Module):
         return [None if table is None else table.float() for table in tables]
 
     def _kernel_arguments(self) -> tuple[np.ndarray[Any, Any], ...]:
-        """Arrays that the kernel reads; what is left out becomes a neutral element."""
+        """Arrays that numba's kernel reads, of the buffers' own memory.
+
+        They are the words, then the shift, scale, before, slope and after, of which those that
+        are left out become a neutral row.
+        """
+        out_channels, in_channels, *_ = self.shape
+        # t + (-0.0) is t for every t, but (-0.0) + 0.0 is 0.0
+        neutral = {"shift": -0.0, "scale": 1.0, "before": -0.0, "slope": 1.0, "after": -0.0}
+        tables = {name: getattr(self, name) for name in neutral}
+        given = {table.dtype for table in tables.values() if table is not None}
+        dtype = torch.float16 if given <= {torch.float16} else torch.float32
+        arrays = [self.words.numpy()]
+        for name, table in tables.items():
+            if table is None:
+                width = in_channels if name == "shift" else out_channels
+                table = torch.full((width,), neutral[name])
+            array = torch.atleast_2d(table).to(dtype).contiguous().numpy()
+            # numba has no half precision
+            arrays.append(array.view(np.int16) if dtype == torch.float16 else array)
+        return tuple(arrays)
+
+    def _shorten(self) -> None:
+        """Hold the tables in half precision if that changes none of their numbers.
+
+        The kernel reads tables of one type only, so they are all in half precision or none is.
+        """
+        tables = {name: getattr(self, name) for name in TABLES}
+        given = {name: table.float() for name, table in tables.items() if table is not None}
+        if any(table.is_meta for table in given.values()):
+            return
+        halves = {name: table.half() for name, table in given.items()}
+        exact = all(torch.equal(halves[name].float(), given[name]) for name in given)
+        for name, table in (halves if exact else given).items():
+            setattr(self, name, table)
+
+    def _neutral_tables(self) -> tuple[Tensor, Tensor]:
+        """Tables where what is left out is a neutral element.
+
+        Returns:
+            Scale, before, slope and after, shape (pairs, 4, out_channels), and the shift, shape
+            (pairs, in_channels).
+        """
         out_channels, in_channels, *_ = self.shape
         # t + (-0.0) is t for every t, but (-0.0) + 0.0 is 0.0
         neutral = (1.0, -0.0, -0.0, 1.0, -0.0)
         widths = (out_channels, in_channels, out_channels, out_channels, out_channels)
         scale, shift, before, slope, after = (
-            torch.full((self.pairs, width), value) if table is None else table
+            self.words.new_full((self.pairs, width), value, dtype=torch.float32)
+            if table is None
+            else table
             for table, value, width in zip(self._tables(), neutral, widths, strict=True)
         )
-        after_sums = torch.stack([scale.expand_as(slope), before, slope, after], 1)
-        after_sums = F.pad(after_sums, (0, self.words.shape[1] - out_channels))
-        arrays = (self.words, self.weights.border_table(), after_sums, shift)
-        return tuple(array.contiguous().numpy() for array in arrays)
+        return torch.stack([scale.expand_as(slope), before, slope, after], 1), shift
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PackedUnit":
         self._arguments = None
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        self._shorten()
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arguments": None}
@@ -203,6 +274,9 @@ class PackedUnit(nn.Module):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, table in zip(TABLES, self._tables(), strict=True):
+            if table is not None:
+                destination[prefix + name] = table
         destination[prefix + WEIGHTS] = self.weights.bits()
 
     def _load_from_state_dict(
@@ -216,11 +290,15 @@ class PackedUnit(nn.Module):
         error_msgs: list[str],
     ) -> None:
         self._arguments = None
+        # what is loaded is copied into these, so they have to hold any number
+        for name, table in zip(TABLES, self._tables(), strict=True):
+            setattr(self, name, table)
         bits = state_dict.pop(prefix + WEIGHTS, None)
         if bits is not None:
             try:
-                loaded = PackedWeights.from_bits(bits, self.shape)
-                self.words = loaded.words.to(self.words.device)
+                words = PackedWeights.from_bits(bits, self.shape).words
+                assign = local_metadata.get("assign_to_params_buffers", False)
+                self.words = words if assign else words.to(self.words.device)
             except InputError as error:
                 error_msgs.append(f"{prefix}{WEIGHTS}: {error}")
         elif strict:
@@ -228,6 +306,7 @@ class PackedUnit(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        self._shorten()
 
 
 def _channels_last(x: Tensor) -> np.ndarray[Any, Any]:
@@ -237,13 +316,3 @@ def _channels_last(x: Tensor) -> np.ndarray[Any, Any]:
         moved = empty(moved.shape).copy_(moved)
     array: np.ndarray[Any, Any] = moved.numpy()
     return array if x.ndim == 4 else array[:, None]
-
-
-@functools.cache
-def _load_convolution() -> ModuleType | None:
-    """The numba kernels, or None where numba is not installed."""
-    try:
-        from bayes1bit.networks.packed import convolution
-    except ImportError:
-        return None
-    return convolution

@@ -34,8 +34,7 @@ def pack_signs(t: Tensor) -> Tensor:
     Returns:
         Words, shape (..., ceil(channels / 64)), int64. Channel i is bit i % 64 of word i // 64.
     """
-    bits = F.pad(t >= 0, (0, -t.shape[-1] % WORD)).unflatten(-1, (-1, WORD)).long()
-    return (bits << torch.arange(WORD, device=t.device)).sum(-1)
+    return _to_words(t >= 0)
 
 
 def unpack_signs(words: Tensor, channels: int) -> Tensor:
@@ -55,8 +54,7 @@ def unpack_signs(words: Tensor, channels: int) -> Tensor:
         raise InputError(
             f"{channels} channels need {-(-channels // WORD)} words, got {words.shape[-1]}"
         )
-    bits = (words[..., None] >> torch.arange(WORD, device=words.device)) & 1
-    return (2 * bits.flatten(-2)[..., :channels] - 1).float()
+    return _signs(_from_words(words, channels))
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,9 @@ class PackedWeights:
                 "packed weights have shape (out, in, kh, kw) with a kernel of 1x1, 3x3 or 1x3, "
                 f"got {tuple(weight.shape)}"
             )
-        if weight.isnan().any():
+        if not weight.is_meta and weight.isnan().any():
             raise InputError("weights hold NaN, which has no sign")
-        out_channels, in_channels, height, width = weight.shape
-        by_tap = pack_signs(weight.detach().permute(0, 2, 3, 1)).flatten(1).T
-        words = F.pad(by_tap, (0, -out_channels % LANES)).contiguous()
-        return cls(words, (out_channels, in_channels, height, width))
+        return cls._from_truth(weight.detach() >= 0)
 
     @classmethod
     def from_bits(cls, bits: Tensor, shape: Sequence[int]) -> "PackedWeights":
@@ -115,9 +110,15 @@ class PackedWeights:
                 f"weights of shape {tuple(shape)} are {-(-count // 8)} bytes of bits, got "
                 f"{bits.dtype} of shape {tuple(bits.shape)}"
             )
-        places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-        set_bits = ((bits[:, None] >> places) & 1).flatten()[:count]
-        return cls.from_float(set_bits.reshape(tuple(shape)).float() - 0.5)
+        return cls._from_truth(_to_bits(bits)[:count].reshape(tuple(shape)).bool())
+
+    @classmethod
+    def _from_truth(cls, positive: Tensor) -> "PackedWeights":
+        """From truth values of shape (out_channels, in_channels, kh, kw)."""
+        out_channels, in_channels, height, width = positive.shape
+        by_tap = _to_words(positive.permute(0, 2, 3, 1)).flatten(1).T
+        words = F.pad(by_tap, (0, -out_channels % LANES)).contiguous()
+        return cls(words, (out_channels, in_channels, height, width))
 
     def bits(self) -> Tensor:
         """One bit a weight, as a file holds them.
@@ -126,16 +127,18 @@ class PackedWeights:
             Bytes, shape (ceil(weights / 8),), uint8: weight i, in the order of (out_channels,
             in_channels, kh, kw), is bit i % 8 of byte i // 8, set if it is +1.
         """
-        positive = (self.signs() > 0).flatten()
-        octets = F.pad(positive, (0, -len(positive) % 8)).view(-1, 8).byte()
-        places = torch.arange(8, dtype=torch.uint8, device=octets.device)
-        return (octets << places).sum(1, dtype=torch.uint8)
+        positive = self._bits().flatten()
+        return _to_bytes(F.pad(positive, (0, -len(positive) % 8)))
 
     def signs(self) -> Tensor:
         """The signs as numbers, shape (out_channels, in_channels, kh, kw), float32."""
+        return _signs(self._bits())
+
+    def _bits(self) -> Tensor:
+        """Zeros and ones, shape (out_channels, in_channels, kh, kw), uint8."""
         out_channels, in_channels, height, width = self.shape
         by_tap = self.words[:, :out_channels].T.unflatten(1, (height, width, -1))
-        return unpack_signs(by_tap, in_channels).permute(0, 3, 1, 2).contiguous()
+        return _from_words(by_tap, in_channels).permute(0, 3, 1, 2).contiguous()
 
     def border_table(self) -> Tensor:
         r"""What to subtract twice the population count from, at each kind of position.
@@ -153,7 +156,7 @@ class PackedWeights:
             where each is 1 at the first position, 2 at the last, 3 if it is both, otherwise 0.
         """
         out_channels, in_channels, height, width = self.shape
-        ones = (self.signs() > 0).sum(1, dtype=torch.int32)
+        ones = self._bits().sum(1, dtype=torch.int32)
         rows = []
         for kind in range(16):
             inside = _inside(kind // 4, height)[:, None] & _inside(kind % 4, width)
@@ -168,3 +171,31 @@ def _inside(kind: int, taps: int) -> Tensor:
     if taps == 3:
         inside[0], inside[2] = not kind & 1, not kind & 2
     return inside
+
+
+def _to_words(positive: Tensor) -> Tensor:
+    """What :func:`pack_signs` returns, from truth values."""
+    return _to_bytes(F.pad(positive, (0, -positive.shape[-1] % WORD))).view(torch.int64)
+
+
+def _from_words(words: Tensor, channels: int) -> Tensor:
+    """Bits of as many channels, as uint8 of 0 and 1."""
+    octets = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
+    return _to_bits(octets)[..., :channels]
+
+
+def _to_bytes(bits: Tensor) -> Tensor:
+    """Bits (..., 8 n) to bytes (..., n), where bit i is bit i % 8 of byte i // 8."""
+    places = torch.arange(8, dtype=torch.uint8, device=bits.device)
+    return (bits.unflatten(-1, (-1, 8)).byte() << places).sum(-1, dtype=torch.uint8)
+
+
+def _to_bits(octets: Tensor) -> Tensor:
+    """Inverse of :func:`_to_bytes`, as uint8 of 0 and 1."""
+    places = torch.arange(8, dtype=torch.uint8, device=octets.device)
+    return ((octets[..., None] >> places) & 1).flatten(-2)
+
+
+def _signs(bits: Tensor) -> Tensor:
+    """Zeros and ones to -1 and 1, float32."""
+    return bits.float().mul_(2).sub_(1)
