@@ -169,20 +169,25 @@ def test_weaker_guidance_and_a_wider_twist_tend_to_the_same_posterior():
         assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
 
 
+@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case):
+def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case, order):
     operator, y, options = CASES[case]
     model = one_bit_model(plane_prior(), operator, **options)
     grid = GridPosterior(Target.from_model(model, y))
     pyro.set_rng_seed(10)
     posterior = LookaheadSMC(
-        model, 4000, lookahead=2.0, num_levels=60, prior_step=SampleGiven(), progress=False
-    ).run(y)
+        model, 4000, lookahead=2.0, num_levels=60, order=order, prior_step=SampleGiven(),
+        progress=False,
+    ).run(y)  # fmt: skip
     assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.08
     assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.08)
 
 
-def test_lookahead_finds_one_component_among_a_thousand():
+@pytest.mark.parametrize(
+    "settings", [{}, {"order": 2, "num_levels": 24, "lookahead": 7.0, "softening": 400.0}]
+)
+def test_lookahead_finds_one_component_among_a_thousand(settings):
     generator = torch.Generator().manual_seed(21)
     means = torch.randn(1000, 64, generator=generator)
     prior = GaussianMixturePrior(means, 0.1)
@@ -192,7 +197,7 @@ def test_lookahead_finds_one_component_among_a_thousand():
     exact = ExactPosterior.from_target(Target.from_model(model, y))
     assert exact.component_probs[17] > 0.99
     pyro.set_rng_seed(12)
-    posterior = LookaheadSMC(model, 1024, progress=False).run(y)
+    posterior = LookaheadSMC(model, 1024, progress=False, **settings).run(y)
     shares = prior.component_log_probs(posterior.samples).exp().mean(0)
     assert 0.5 * (shares - exact.component_probs).abs().sum() < 0.02
     assert posterior.std.square().mean().sqrt() == pytest.approx(
@@ -222,6 +227,18 @@ def test_lookahead_is_exact_for_one_normal_component():
     error = ratios.std() / math.sqrt(len(ratios))
     assert error < 0.02
     assert abs(ratios.mean() - 1) < 4 * error
+
+
+def test_lookahead_goes_on_with_more_particles_where_sweeps_are_long_walks():
+    operator, y, options = CASES["probit"]
+    model = one_bit_model(plane_prior(), operator, **options)
+    target = Target.from_model(model, y)
+    path, algorithm = path_of(target), LookaheadSMC(model, 100, carry=2.0, progress=False)
+    counts = [algorithm.num_particles(target, path, u) for u in (0.0, 1e-6, 1.0, 100.0)]
+    assert counts[:2] == [100, 200]
+    assert 200 < counts[2] <= 1400
+    assert algorithm.walk_length(target, path, 0.0) == 0
+    assert algorithm.walk_length(target, path, 1e12) == 1
 
 
 def test_lookahead_does_without_structure():
@@ -382,6 +399,7 @@ def test_guidance_needs_an_error_table():
         (LookaheadSMC, {"lookahead": 0.5}),
         (LookaheadSMC, {"carry": 0.5}),
         (LookaheadSMC, {"num_levels": 0}),
+        (LookaheadSMC, {"order": 3}),
         (LookaheadSMC, {"softening": 0.0}),
         (MomentMatched, {"num_levels": 0}),
         (MomentMatched, {"sigma_max": -1.0}),

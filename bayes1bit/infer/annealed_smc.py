@@ -87,6 +87,15 @@ class AnnealedSMC(Algorithm):
     def num_particles(self, target: Target, path: Path, u: float) -> int:
         """Number of particles at u."""
 
+    def walk_length(self, target: Target, path: Path, u: float) -> float:
+        """Calls of a sweep at u, between 0 for those of the last sweep and 1 for a whole walk."""
+        fewest, calls, most = (
+            self.prior_step.num_calls(target.prior, rho)
+            for rho in (path.coupling(0.0), path.coupling(u), target.prior.sigma_max)
+        )
+        length = (calls - fewest) / (most - fewest) if most > fewest else 0.0
+        return min(max(length, 0.0), 1.0)
+
     def sweep_prior(self, target: Target, path: Path, u: float) -> DiffusionPrior:
         """Prior that sweeps at u draw from: the model's own, unless a method has another."""
         return target.prior

@@ -32,13 +32,13 @@ short levels there are worth more than a larger lookahead.
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bayes1bit.diffusion import adapted_levels, normal_below
-from bayes1bit.diffusion.solvers import reverse_kernel
+from bayes1bit.diffusion.solvers import extrapolate, reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
@@ -65,8 +65,12 @@ class LookaheadSMC(AnnealedSMC):
         model: A Pyro model with one diffusion site.
         num_samples: Number of particles at the end of the path.
         lookahead: Lookahead particles per sample.
-        carry: Particles per sample of the second part, whose last step keeps one.
+        carry: Particles per sample of the second part, whose last step keeps one. Where sweeps
+            are still long walks there are more, up to ``lookahead``.
         num_levels: Noise levels of the lookahead.
+        order: Order of its reverse steps: 1 for variance-corrected ones, better for few levels,
+            or 2 for stochastic multistep ones, which keep more of what moves together and want
+            18 levels or more.
         softening: Smallest u where the two parts may meet, in units of the noise variance. For a
             likelihood that is not one-bit, the data count with the power ``1 / (1 + softening)``
             there.
@@ -96,6 +100,7 @@ class LookaheadSMC(AnnealedSMC):
         lookahead: float = 14.0,
         carry: float = 4.0,
         num_levels: int = 12,
+        order: Literal[1, 2] = 1,
         softening: float = 12.0,
         efficiency: float = 0.9,
         num_sweeps: int = 4,
@@ -120,14 +125,19 @@ class LookaheadSMC(AnnealedSMC):
             raise InputError(f"carry must be at least 1, got {carry}")
         if num_levels < 1:
             raise InputError(f"num_levels must be at least 1, got {num_levels}")
+        if order not in (1, 2):
+            raise InputError(f"order must be 1 or 2, got {order}")
         if not softening > 0:
             raise InputError(f"softening must be positive, got {softening}")
         self.lookahead, self.carry = lookahead, carry
-        self.num_levels, self.softening = num_levels, softening
+        self.num_levels, self.order, self.softening = num_levels, order, softening
 
     def num_particles(self, target: Target, path: Path, u: float) -> int:
-        """``carry`` for each sample until the end."""
-        return round(self.num_samples * (self.carry if u > 0 else 1))
+        """``carry`` for each sample until the end, more where walks are long."""
+        if u == 0:
+            return self.num_samples
+        width = self.walk_length(target, path, u)
+        return round(self.num_samples * max(self.carry, self.lookahead * 4 * width * (1 - width)))
 
     @torch.no_grad()
     def first_cloud(self, target: Target, path: Path) -> tuple[Tensor, float, float]:
@@ -146,6 +156,7 @@ class LookaheadSMC(AnnealedSMC):
         levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one
         num = round(self.lookahead * self.num_samples)
         x = prior.pure_noise(num, levels[0])
+        memory: dict[str, Any] = {}
         likelihood, log_evidence, before = ladder[0], 0.0, x.new_zeros(num)
         for sigma, sigma_next in self.track(pairwise([*levels, 0.0]), len(levels)):
             error = spread = float(prior.error(sigma))
@@ -154,14 +165,19 @@ class LookaheadSMC(AnnealedSMC):
                 guided = guided_denoise(prior, probes, sigma, partial(likelihood, variance=error))
                 spread = directional_variance(guided, sigma, error)
             clean = prior.denoise(x, sigma)
+            ahead, white = clean, error
+            if self.order == 2 and sigma_next > 0:
+                ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
             floor = _FLOOR if sigma_next > 0 else _LAST_FLOOR
             likelihood, after = _choose(ladder, clean, before, error, spread, floor)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
             kept = resample(log_weights.softmax(0), num, self.resampling)
-            k, std = reverse_kernel(error, sigma, sigma_next)
-            mean, before = torch.lerp(x, clean, k)[kept], after[kept]
+            if memory:
+                memory["clean"] = clean[kept]
+            k, std = reverse_kernel(white, sigma, sigma_next)
+            mean, before = torch.lerp(x, ahead, k)[kept], after[kept]
             if sigma_next > 0:
                 x = mean + std * torch.randn_like(x)
         x, log_weights = _last(likelihood, mean, std, before)

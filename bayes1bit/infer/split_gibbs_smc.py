@@ -152,10 +152,5 @@ class SplitGibbsSMC(AnnealedSMC):
 
     def num_particles(self, target: Target, path: Path, u: float) -> int:
         """See the formula above."""
-        fewest, calls, most = (
-            self.prior_step.num_calls(target.prior, rho)
-            for rho in (path.coupling(0.0), path.coupling(u), target.prior.sigma_max)
-        )
-        width = (calls - fewest) / (most - fewest) if most > fewest else 0.0
-        width = min(max(width, 0.0), 1.0)
-        return round(self.num_samples * (1 + width + self.explore * 4 * width * (1 - width)))
+        w = self.walk_length(target, path, u)
+        return round(self.num_samples * (1 + w + self.explore * 4 * w * (1 - w)))
