@@ -88,7 +88,7 @@ class SplitGibbsSMC(AnnealedSMC):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
-        explore: float = 7.0,
+        explore: float = 10.0,
         efficiency: float = 0.8,
         num_sweeps: int = 4,
         prior_step: PriorStep | None = None,
