@@ -12,7 +12,7 @@ precision. See :mod:`bayes1bit.networks.pack` for what a packed network can do.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ def open_prior(name: str | Path) -> PriorFolder:
     from safetensors import SafetensorError, safe_open
 
     if mixed := _mixed(name):
-        return replace(open_prior(mixed[1]), name=str(name))
+        return replace(open_prior(mixed.exact), name=str(name))
 
     from bayes1bit.diffusion.training import Recipe
 
@@ -107,7 +107,8 @@ def load_prior(
 
     Args:
         name: Name of a shipped prior, such as ``"fashion32"``, or the path of a prior's folder;
-            or two of them, ``"CHEAP+EXACT"``, for a :class:`~bayes1bit.diffusion.MixedPrior`.
+            or two of them, ``"CHEAP+EXACT"``, for a :class:`~bayes1bit.diffusion.MixedPrior`,
+            and ``"CHEAP+EXACT@SIGMA"`` for one with that switch.
         device: Where to put it.
         precision: "float32", or "bfloat16" to run the network's products in bfloat16, which is
             faster for large batches on CPUs that have it. Products of bits stay what they are.
@@ -126,9 +127,9 @@ def load_prior(
     if precision not in AUTOCAST:
         raise InputError(f'precision is "{precision}"; use one of {", ".join(AUTOCAST)}')
     if mixed := _mixed(name):
-        return MixedPrior(
-            *(load_prior(part, device=device, precision=precision) for part in mixed)
-        )
+        parts = (mixed.cheap, mixed.exact)
+        priors = (load_prior(part, device=device, precision=precision) for part in parts)
+        return MixedPrior(*priors, switch=mixed.switch)
     folder = open_prior(name)
     recipe = folder.recipe
     # only the shapes: no fresh weights are drawn and thrown away, nor binary ones held in float
@@ -191,10 +192,28 @@ def save_prior(path: Path, denoiser: nn.Module, error: ErrorTable, facts: dict[s
         save_file(tensors, temporary, {FORMAT: json.dumps(facts)})
 
 
-def _mixed(name: str | Path) -> tuple[str, str] | None:
-    """The names of the cheap and the exact prior of a mixed one; None of any other."""
-    cheap, plus, exact = str(name).partition("+")
-    return (cheap, exact) if plus and not Path(name).exists() else None
+class _Mixed(NamedTuple):
+    """The names of a mixed prior's parts, and its switch if one is given."""
+
+    cheap: str
+    exact: str
+    switch: float | None
+
+
+def _mixed(name: str | Path) -> _Mixed | None:
+    """What the name of a mixed prior says; None of any other."""
+    cheap, plus, rest = str(name).partition("+")
+    if not plus or Path(name).exists():
+        return None
+    exact, at, switch = rest.rpartition("@")
+    if not at:
+        return _Mixed(cheap, rest, None)
+    try:
+        return _Mixed(cheap, exact, float(switch))
+    except ValueError:
+        raise InputError(
+            f'in "{name}" the switch must be a noise level, such as 0.2, got "{switch}"'
+        ) from None
 
 
 def _find(name: str | Path) -> Path:

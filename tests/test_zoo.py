@@ -357,3 +357,14 @@ def test_two_names_are_a_mixed_prior(folder, tmp_path, denoiser):
     assert described.path == folder
     with pytest.raises(InputError, match='no prior "nowhere"'):
         load_prior(f"nowhere+{folder}")
+
+
+def test_the_name_of_a_mixed_prior_may_say_where_it_switches(folder):
+    prior = load_prior(f"{folder}+{folder}@2.5")
+    assert isinstance(prior, MixedPrior)
+    assert prior.switch == 2.5
+    assert open_prior(f"{folder}+{folder}@2.5").path == folder
+    with pytest.raises(InputError, match='must be a noise level.* got "low"'):
+        load_prior(f"{folder}+{folder}@low")
+    with pytest.raises(InputError, match="switch must be a noise level that both priors know"):
+        load_prior(f"{folder}+{folder}@1e9")
