@@ -364,7 +364,7 @@ def test_the_name_of_a_mixed_prior_may_say_where_it_switches(folder):
     assert isinstance(prior, MixedPrior)
     assert prior.switch == 2.5
     assert open_prior(f"{folder}+{folder}@2.5").path == folder
-    with pytest.raises(InputError, match='must be a noise level.* got "low"'):
+    with pytest.raises(InputError, match=r'must be a noise level.* got "low"'):
         load_prior(f"{folder}+{folder}@low")
     with pytest.raises(InputError, match="switch must be a noise level that both priors know"):
         load_prior(f"{folder}+{folder}@1e9")
