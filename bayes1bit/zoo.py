@@ -127,9 +127,9 @@ def load_prior(
     if precision not in AUTOCAST:
         raise InputError(f'precision is "{precision}"; use one of {", ".join(AUTOCAST)}')
     if mixed := _mixed(name):
-        parts = (mixed.cheap, mixed.exact)
-        priors = (load_prior(part, device=device, precision=precision) for part in parts)
-        return MixedPrior(*priors, switch=mixed.switch)
+        cheap = load_prior(mixed.cheap, device=device, precision=precision)
+        exact = load_prior(mixed.exact, device=device, precision=precision)
+        return MixedPrior(cheap, exact, switch=mixed.switch)
     folder = open_prior(name)
     recipe = folder.recipe
     # only the shapes: no fresh weights are drawn and thrown away, nor binary ones held in float
