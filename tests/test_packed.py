@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from packed_cases import make_case, plain, same_bits
 from torch import nn
 
 from bayes1bit.bench import network_speed, speed
@@ -20,7 +21,6 @@ from bayes1bit.networks.packed import (
     PackedWeights,
     buffers,
     pack_signs,
-    reference_unit,
     unit,
     unpack_signs,
 )
@@ -30,38 +30,6 @@ constants = pytest.importorskip("bayes1bit.networks.packed.constants", exc_type=
 
 WIDTHS = [(3, 3), (3, 192), (64, 64), (64, 65), (65, 100), (100, 3), (128, 192), (192, 128)]
 SIZES = [(1, 1), (1, 5), (2, 2), (5, 3), (16, 16)]
-
-
-def make_case(channels, outputs, kernel, pairs, batch=3, size=(5, 7), seed=0):
-    """Tensors of a unit and of a call; half of all shifted inputs are exactly zero."""
-    generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
-    tables = {
-        "scale": draw(outputs),
-        "shift": draw(pairs, channels),
-        "before": draw(pairs, outputs),
-        "slope": draw(pairs, outputs),
-        "after": draw(pairs, outputs),
-    }
-    bins = torch.randint(pairs, (batch,), generator=generator)
-    x = draw(batch, channels, *size)
-    negated = -tables["shift"][bins].view(batch, channels, *[1] * len(size)).expand_as(x)
-    x = torch.where(torch.rand(x.shape, generator=generator) < 0.5, negated, x)
-    return draw(outputs, channels, *kernel), tables, x, bins, draw(batch, outputs, *size)
-
-
-def plain(weight, tables, x, bins=None, identity=None):
-    """The float path."""
-    signs = torch.where(weight >= 0, 1.0, -1.0)
-    if weight.ndim == 3:
-        signs = signs[:, :, None]
-    return reference_unit(x, signs, **tables, bins=bins, identity=identity)
-
-
-def same_bits(first, second):
-    return first.shape == second.shape and torch.equal(
-        first.contiguous().view(torch.int32), second.contiguous().view(torch.int32)
-    )
 
 
 @pytest.fixture

@@ -5,15 +5,18 @@ Without it, and without a GPU, they can still be compiled for one.
 """
 
 import copy
+import functools
 import re
 import subprocess
 import sys
 
+import packed_cases
 import pytest
 import torch
+from packed_cases import plain, same_bits
 
 from bayes1bit.networks import BIDiffSR, BitUNet, pack
-from bayes1bit.networks.packed import PackedUnit, PackedWeights, choice, reference_unit
+from bayes1bit.networks.packed import PackedUnit, PackedWeights, choice
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 kernels = pytest.importorskip("bayes1bit.networks.packed.triton_kernels")
@@ -35,38 +38,7 @@ def on_device(monkeypatch):
     monkeypatch.setattr(choice, "TRITON_DEVICES", (DEVICE.type,))
 
 
-def make_case(channels, outputs, kernel, pairs=2, batch=2, size=(5, 7), seed=0):
-    """Tensors of a unit and of a call; half of all shifted inputs are exactly zero."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(shape, generator=generator).to(DEVICE)
-
-    tables = {
-        "scale": draw(outputs),
-        "shift": draw(pairs, channels),
-        "before": draw(pairs, outputs),
-        "slope": draw(pairs, outputs),
-        "after": draw(pairs, outputs),
-    }
-    bins = torch.randint(pairs, (batch,), generator=generator).to(DEVICE)
-    x = draw(batch, channels, *size)
-    negated = -tables["shift"][bins].view(batch, channels, *[1] * len(size)).expand_as(x)
-    x = torch.where(draw(*x.shape) < 0, negated, x)
-    return draw(outputs, channels, *kernel), tables, x, bins, draw(batch, outputs, *size)
-
-
-def plain(weight, tables, x, bins=None, identity=None):
-    """The float path."""
-    signs = torch.where(weight >= 0, 1.0, -1.0)
-    signs = signs[:, :, None] if weight.ndim == 3 else signs
-    return reference_unit(x, signs, **tables, bins=bins, identity=identity)
-
-
-def same_bits(first, second):
-    return first.shape == second.shape and torch.equal(
-        first.contiguous().view(torch.int32), second.contiguous().view(torch.int32)
-    )
+make_case = functools.partial(packed_cases.make_case, batch=2, device=DEVICE)
 
 
 @runs

@@ -44,7 +44,7 @@ def grid(mean, variance):
 @every_likelihood
 @pytest.mark.parametrize("u", SOFTENINGS)
 def test_an_error_is_averaged_over(likelihood, u):
-    soft = Softening(target_of(likelihood))
+    soft = Softening.of(target_of(likelihood))
     mean, variance = torch.tensor([0.7, 2.1], **DOUBLE), 1.7
     t, probability = grid(mean, variance)
     expected = (soft.log_likelihood(t, u).exp() * probability).sum(0).log()
@@ -56,7 +56,7 @@ def test_an_error_is_averaged_over(likelihood, u):
 @pytest.mark.parametrize("u", SOFTENINGS)
 def test_outputs_follow_the_softened_law(likelihood, u):
     torch.manual_seed(0)
-    soft = Softening(target_of(likelihood))
+    soft = Softening.of(target_of(likelihood))
     mean, variance = torch.tensor([0.7, 2.1], **DOUBLE), 1.7
     t, probability = grid(mean, variance)
     weights = probability * soft.log_likelihood(t, u).exp()
@@ -73,7 +73,7 @@ def test_outputs_follow_the_softened_law(likelihood, u):
 def test_the_likelihood_is_the_probability_of_noisy_outputs(likelihood, u):
     """p(w | t) is proportional to N(w; t, V') times a function of w that does not know t."""
     torch.manual_seed(1)
-    soft = Softening(target_of(likelihood))
+    soft = Softening.of(target_of(likelihood))
     kappa = soft.damping(u)
     t = torch.tensor([0.7, -0.4], **DOUBLE)
     w, variance = soft.draw_latent(t.expand(40_000, 2), u)
@@ -91,7 +91,7 @@ def test_the_likelihood_is_the_probability_of_noisy_outputs(likelihood, u):
 
 def test_soft_data_prefer_no_amplitude_far_above_the_prior():
     """Without damping the likelihood of a signal that fits rises without end."""
-    soft = Softening(target_of(LIKELIHOODS["probit"]))
+    soft = Softening.of(target_of(LIKELIHOODS["probit"]))
     gains = torch.linspace(0.1, 20, 2000, **DOUBLE)
     t = gains[:, None] * soft.amplitude * Y
     for u in (300.0, 1e4):
@@ -103,7 +103,7 @@ def test_soft_data_prefer_no_amplitude_far_above_the_prior():
 
 def test_amplitude_is_that_of_the_prior():
     torch.manual_seed(0)
-    soft = Softening(target_of(LIKELIHOODS["thresholds"]))
+    soft = Softening.of(target_of(LIKELIHOODS["thresholds"]))
     t = soft.structure.apply(PRIOR.sample((40_000,))) - soft.form.threshold
     assert math.isclose(soft.amplitude, float(t.square().mean().sqrt()), rel_tol=0.02)
 
@@ -111,7 +111,7 @@ def test_amplitude_is_that_of_the_prior():
 def test_the_likelihood_itself_is_not_damped():
     """Even if its noise is far above its signal."""
     target = target_of(lambda t: OneBit(t, 50.0))
-    soft, x = Softening(target), PRIOR.sample((5,))
+    soft, x = Softening.of(target), PRIOR.sample((5,))
     value = soft.log_likelihood(soft.structure.apply(x), 0.0).sum(1)
     torch.testing.assert_close(value, target.log_likelihood(x))
 
@@ -122,7 +122,7 @@ def test_priors_that_do_not_know_their_variance_damp_nothing():
         def has_error(self):
             return False
 
-    soft = Softening(target_of(LIKELIHOODS["probit"], Blind(PRIOR.means, 0.5)))
+    soft = Softening.of(target_of(LIKELIHOODS["probit"], Blind(PRIOR.means, 0.5)))
     assert soft.damping(900.0) is None
 
 

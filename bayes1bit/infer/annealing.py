@@ -82,12 +82,12 @@ class NoiseSplitting(Path):
     """The path of one-bit data: u is a variance added to that of the measurement noise.
 
     Args:
-        target: The target; its data must have a one-bit form.
+        softening: The likelihoods of the path.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.softening = Softening(target)
-        self.structure, scale = self.softening.structure, self.softening.form.scale
+    def __init__(self, softening: Softening) -> None:
+        self.softening = softening
+        self.structure, scale = softening.structure, softening.form.scale
         self.unit = float(scale.square().mean())
         self.values: Tensor | None = None
         if self.structure.row_gram is not None:
@@ -207,7 +207,5 @@ def sweep(target: Target, x: Tensor, prior_step: PriorStep, num_sweeps: int) -> 
 
 def path_of(target: Target) -> Path:
     """The best path that a target allows."""
-    structure = target.structure
-    if structure is not None and structure.one_bit is not None and len(target.observed) == 1:
-        return NoiseSplitting(target)
-    return Tempering(target)
+    softening = Softening.of(target)
+    return Tempering(target) if softening is None else NoiseSplitting(softening)

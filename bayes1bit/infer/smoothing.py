@@ -34,12 +34,10 @@ class SmoothedLikelihood:
 
     def __init__(self, target: Target, softening: float = 0.0) -> None:
         self.target, self.softening = target, softening
-        structure = target.structure
-        self.structure = structure
-        self.form = None if structure is None or len(target.observed) > 1 else structure.one_bit
-        if structure is not None and self.form is not None:
-            self.soft = Softening(target)
-            self.squared_norms = structure.operator.row_norms_squared.to(self.form.scale)
+        self.soft = Softening.of(target)
+        if self.soft is not None:
+            norms = self.soft.structure.operator.row_norms_squared
+            self.squared_norms = norms.to(self.soft.form.scale)
         else:
             with torch.no_grad():
                 centre = prior_mean(target.prior)[None]
@@ -58,8 +56,8 @@ class SmoothedLikelihood:
 
         For one-bit data it is an average over measurements.
         """
-        if self.form is not None:
-            inverse = 1 / (self.form.noise_variance + self.softening)
+        if self.soft is not None:
+            inverse = 1 / (self.soft.form.noise_variance + self.softening)
             damping = self.soft.damping(self.softening)
             if damping is not None:
                 inverse = inverse + damping
@@ -80,13 +78,13 @@ class SmoothedLikelihood:
 
     def features(self, x: Tensor) -> Tensor:
         """What :meth:`of_features` needs of signals (particles, *event), at any softening."""
-        if self.structure is not None and self.form is not None:
-            return self.structure.apply(x)
+        if self.soft is not None:
+            return self.soft.structure.apply(x)
         return self.target.log_likelihood(x)
 
     def of_features(self, features: Tensor, variance: float) -> Tensor:
         """The log-likelihood of signals with these features, as when called with the signals."""
-        if self.form is not None:
+        if self.soft is not None:
             error = variance * self.squared_norms
             return self.soft.log_likelihood(features, self.softening, error).sum(1)
         return features / (1 + self.softening + variance * self._largest_curvature)
@@ -101,9 +99,9 @@ class SmoothedLikelihood:
         Returns:
             One signal per centre, or None unless data are one-bit and rows orthogonal.
         """
-        structure = self.structure
-        if self.form is None or structure is None or structure.row_gram is None:
+        if self.soft is None or self.soft.structure.row_gram is None:
             return None
+        structure = self.soft.structure
         t = structure.apply(mean)
-        t = self.soft.draw_output(t, structure.row_gram * variance, self.softening)
+        t = self.soft.draw_output(t, self.soft.structure.row_gram * variance, self.softening)
         return structure.draw_given_output(mean, variance, t)

@@ -35,6 +35,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.infer.moments import prior_mean
 from bayes1bit.infer.one_bit_form import OneBitForm
 from bayes1bit.infer.structure import Structure
@@ -48,19 +49,21 @@ class Softening:
     """The likelihoods :math:`L_u` of one-bit data, and the draws that belong to them.
 
     Args:
-        target: The target; its data must have a one-bit form.
-
-    Attributes:
-        structure: The target's structure.
+        structure: Structure of the likelihood.
         form: Its one-bit form.
+        prior: Prior of the signal, whose amplitude decides the damping.
     """
 
-    def __init__(self, target: Target) -> None:
-        assert target.structure is not None
-        assert target.structure.one_bit is not None
-        self.structure: Structure = target.structure
-        self.form: OneBitForm = target.structure.one_bit
-        self._prior = target.prior
+    def __init__(self, structure: Structure, form: OneBitForm, prior: DiffusionPrior) -> None:
+        self.structure, self.form, self._prior = structure, form, prior
+
+    @classmethod
+    def of(cls, target: Target) -> "Softening | None":
+        """That of a target, or None unless all its data are one-bit measurements of one site."""
+        structure = target.structure
+        if structure is None or structure.one_bit is None or len(target.observed) > 1:
+            return None
+        return cls(structure, structure.one_bit, target.prior)
 
     @cached_property
     def amplitude(self) -> float:
@@ -98,9 +101,8 @@ class Softening:
         kappa = self.damping(u)
         if kappa is None:
             return self.form.smoothed_log_likelihood(t, variance + u)
-        q = 1 + kappa * variance
+        q, inner = self._narrowed(t, variance, kappa)
         margin = t - self.form.threshold
-        inner = self.form.threshold + margin / q
         damped = 0.5 * (kappa / q * margin.square() + torch.log(q))
         return self.form.smoothed_log_likelihood(inner, variance / q + u) - damped
 
@@ -131,6 +133,12 @@ class Softening:
         kappa = self.damping(u)
         if kappa is None:
             return self.form.draw_output(mean, variance, u)
-        q = 1 + kappa * variance
-        inner = self.form.threshold + (mean - self.form.threshold) / q
+        q, inner = self._narrowed(mean, variance, kappa)
         return self.form.draw_output(inner, variance / q, u)
+
+    def _narrowed(
+        self, mean: Tensor, variance: Tensor | float, kappa: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The q above, and the mean of a normal law times the damping; its variance is v / q."""
+        q = 1 + kappa * variance
+        return q, self.form.threshold + (mean - self.form.threshold) / q

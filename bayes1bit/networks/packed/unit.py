@@ -20,6 +20,8 @@ from bayes1bit.networks.packed.words import PackedWeights
 
 WEIGHTS = "weight_bits"
 TABLES = ("scale", "shift", "before", "slope", "after")
+# t + (-0.0) is t for every t, but (-0.0) + 0.0 is 0.0
+NEUTRAL = {"scale": 1.0, "shift": -0.0, "before": -0.0, "slope": 1.0, "after": -0.0}
 NO_TRAINING = (
     "a packed network cannot be trained: its weights are single bits without a gradient; train "
     "the float network, then pack it"
@@ -212,18 +214,13 @@ class PackedUnit(nn.Module):
         They are the words, then the shift, scale, before, slope and after, of which those that
         are left out become a neutral row.
         """
-        out_channels, in_channels, *_ = self.shape
-        # t + (-0.0) is t for every t, but (-0.0) + 0.0 is 0.0
-        neutral = {"shift": -0.0, "scale": 1.0, "before": -0.0, "slope": 1.0, "after": -0.0}
-        tables = {name: getattr(self, name) for name in neutral}
-        given = {table.dtype for table in tables.values() if table is not None}
+        names = ("shift", "scale", "before", "slope", "after")
+        given = {getattr(self, name).dtype for name in names if getattr(self, name) is not None}
         dtype = torch.float16 if given <= {torch.float16} else torch.float32
         arrays = [self.words.numpy()]
-        for name, table in tables.items():
-            if table is None:
-                width = in_channels if name == "shift" else out_channels
-                table = torch.full((width,), neutral[name])
-            array = torch.atleast_2d(table).to(dtype).contiguous().numpy()
+        for name in names:
+            table = torch.atleast_2d(self._given_or_neutral(name))
+            array = table.to(dtype).contiguous().numpy()
             # numba has no half precision
             arrays.append(array.view(np.int16) if dtype == torch.float16 else array)
         return tuple(arrays)
@@ -249,17 +246,19 @@ class PackedUnit(nn.Module):
             Scale, before, slope and after, shape (pairs, 4, out_channels), and the shift, shape
             (pairs, in_channels).
         """
-        out_channels, in_channels, *_ = self.shape
-        # t + (-0.0) is t for every t, but (-0.0) + 0.0 is 0.0
-        neutral = (1.0, -0.0, -0.0, 1.0, -0.0)
-        widths = (out_channels, in_channels, out_channels, out_channels, out_channels)
         scale, shift, before, slope, after = (
-            self.words.new_full((self.pairs, width), value, dtype=torch.float32)
-            if table is None
-            else table
-            for table, value, width in zip(self._tables(), neutral, widths, strict=True)
+            torch.atleast_2d(self._given_or_neutral(name).float()).expand(self.pairs, -1)
+            for name in TABLES
         )
-        return torch.stack([scale.expand_as(slope), before, slope, after], 1), shift
+        return torch.stack([scale, before, slope, after], 1), shift
+
+    def _given_or_neutral(self, name: str) -> Tensor:
+        """A table as it is held, or one row that changes nothing where it is left out."""
+        table: Tensor | None = getattr(self, name)
+        if table is not None:
+            return table
+        width = self.shape[1 if name == "shift" else 0]
+        return self.words.new_full((width,), NEUTRAL[name], dtype=torch.float32)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PackedUnit":
         self._arguments = None
