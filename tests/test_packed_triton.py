@@ -5,7 +5,6 @@ Without it, and without a GPU, they can still be compiled for one.
 """
 
 import copy
-import functools
 import re
 import subprocess
 import sys
@@ -38,7 +37,11 @@ def on_device(monkeypatch):
     monkeypatch.setattr(choice, "TRITON_DEVICES", (DEVICE.type,))
 
 
-make_case = functools.partial(packed_cases.make_case, batch=2, device=DEVICE)
+def make_case(channels, outputs, kernel, pairs=2, batch=2, size=(5, 7), seed=0):
+    """A case on the device."""
+    return packed_cases.make_case(
+        channels, outputs, kernel, pairs, batch, size, seed, device=DEVICE
+    )
 
 
 @runs
