@@ -28,7 +28,7 @@ attention = [false, false]
 sigma_max = 20.0
 
 [training]
-pictures = 64
+signals = 64
 
 [card]
 title = "tiny"

@@ -33,7 +33,7 @@ from bayes1bit.bench.network_speed import (
 )
 from bayes1bit.cli import app
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
-from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.data import Signals
 from bayes1bit.diffusion.training.network import build_denoiser
 from bayes1bit.diffusion.training.recipe import DataSettings, NoiseSettings, Recipe
 from bayes1bit.errors import InputError
@@ -173,7 +173,7 @@ def quick(monkeypatch):
 def pictures():
     stored = np.random.default_rng(0).integers(0, 256, (24, 8, 8), dtype=np.uint8)
     stored = torch.from_numpy(stored)[:, None]
-    return Pictures(stored[:16], stored[16:], DataSettings((1, 8, 8), held_out=8))
+    return Signals(stored[:16], stored[16:], DataSettings((1, 8, 8), held_out=8))
 
 
 @pytest.fixture

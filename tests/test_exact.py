@@ -249,5 +249,5 @@ def test_means_are_read_from_encoded_colour_pictures(tmp_path):
     with pytest.raises(InputError, match="fewer than the 4"):
         read_means(path, 4)
     np.savez(path, train=np.concatenate(files)[5:], train_offsets=offsets)
-    with pytest.raises(InputError, match="cannot read pictures"):
+    with pytest.raises(InputError, match="cannot read signals"):
         read_means(path, 3)

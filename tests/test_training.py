@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import gzip
 import inspect
+import io
 import json
 import math
 import os
@@ -21,9 +22,10 @@ from torch import nn
 from bayes1bit.diffusion import ErrorTable, KarrasDenoiser
 from bayes1bit.diffusion.training import Recipe, trainer
 from bayes1bit.diffusion.training.card import write_card
-from bayes1bit.diffusion.training.data import Pictures, read_pictures, to_event_shape
+from bayes1bit.diffusion.training.data import Signals, to_event_shape
 from bayes1bit.diffusion.training.network import NETWORKS, build_denoiser
 from bayes1bit.diffusion.training.network_settings import KINDS
+from bayes1bit.diffusion.training.readers import read_signals
 from bayes1bit.diffusion.training.recipe import DataSettings, NoiseSettings, TrainingSettings
 from bayes1bit.diffusion.training.run import run
 from bayes1bit.diffusion.training.trainer import (
@@ -44,7 +46,7 @@ TABLE = {
     "network": {"patch": 2, "widths": [32, 32], "attention": [False, False]},
     "noise": {"sigma_data": 1.0, "sigma_min": 0.05, "sigma_max": 20.0},
     "training": {
-        "pictures": 16 * 40,
+        "signals": 16 * 40,
         "batch_size": 16,
         "learning_rate": 5e-3,
         "warmup_steps": 4,
@@ -64,7 +66,7 @@ FAITHFUL = {
     "norm_groups": 4,
     "full_decoder": [0],
 }
-SHORT = {"pictures": 16 * 8, "log_every": 2, "checkpoint_every": 100}
+SHORT = {"signals": 16 * 8, "log_every": 2, "checkpoint_every": 100}
 
 
 def table(**changes):
@@ -104,7 +106,7 @@ def recipe(**changes):
 def toy_pictures(settings=None):
     settings = settings or recipe().data
     stored = to_event_shape(bars(), settings)
-    return Pictures(stored[:-40], stored[-40:], settings)
+    return Signals(stored[:-40], stored[-40:], settings)
 
 
 def log_rows(out):
@@ -161,8 +163,8 @@ def test_recipe_from_file_has_every_entry_and_the_defaults(tmp_path):
 
 
 def test_number_of_steps_rounds_up():
-    assert TrainingSettings(pictures=65, batch_size=64).steps == 2
-    assert TrainingSettings(pictures=64, batch_size=64).steps == 1
+    assert TrainingSettings(signals=65, batch_size=64).steps == 2
+    assert TrainingSettings(signals=64, batch_size=64).steps == 1
 
 
 def test_whole_numbers_stand_for_real_ones():
@@ -180,21 +182,24 @@ def without(name, key):
     ("tables", "message"),
     [
         ({**TABLE, "noises": {}}, r"unknown table \[noises\]; a recipe has data, network"),
-        (table(training={"epochs": 3}), "unknown key training.epochs; known keys: pictures"),
-        (without("training", "pictures"), "key training.pictures is missing"),
+        (table(training={"epochs": 3}), "unknown key training.epochs; known keys: signals"),
+        (without("training", "signals"), "key training.signals is missing"),
         (without("card", "terms"), "key card.terms is missing"),
         ({k: v for k, v in TABLE.items() if k != "card"}, "key card.title is missing"),
         ({**TABLE, "noise": 3}, r"\[noise\] must be a table"),
-        (table(training={"pictures": "many"}), "training.pictures must be int, got 'many'"),
-        (table(training={"pictures": 3.5}), "training.pictures must be int"),
-        (table(training={"pictures": True}), "training.pictures must be int"),
+        (table(training={"signals": "many"}), "training.signals must be int, got 'many'"),
+        (table(training={"signals": 3.5}), "training.signals must be int"),
+        (table(training={"signals": True}), "training.signals must be int"),
         (table(training={"learning_rate": "fast"}), "training.learning_rate must be float"),
         (table(noise={"sigma_max": math.inf}), "noise.sigma_max must be finite"),
         (table(training={"learning_rate": math.nan}), "training.learning_rate must be finite"),
         (table(network={"widths": 32}), "network.widths must be a list"),
         (table(network={"widths": [32, 0.5]}), "network.widths must be int"),
         (table(network={"attention": [0, 1]}), "network.attention must be bool"),
-        (table(data={"event_shape": [8, 8]}), r"data.event_shape must be \[channels"),
+        (table(data={"event_shape": [8]}), r"data.event_shape must be \[channels"),
+        (table(data={"event_shape": []}), r"data.event_shape must be \[channels"),
+        (table(data={"unit": 0.0}), "data.unit must be positive"),
+        (table(data={"drop": [4]}), "data.drop needs data.labels"),
         (table(data={"event_shape": [1, 0, 8]}), "data.event_shape"),
         (table(data={"event_shape": [2, 8, 8]}), "1 or 3 channels"),
         (table(data={"low": 1.0, "high": 1.0}), "data.low < data.high"),
@@ -216,7 +221,7 @@ def without(name, key):
         ({**TABLE, "distillation": {"teacher": "x", "weight": 1.1}}, r"weight must be in \[0, 1"),
         (table(training={"binary_from": 1.0}), r"training.binary_from must be in \[0, 1\)"),
         (table(network={"layers": 0}), "network.layers must be positive"),
-        (table(training={"pictures": 0}), "training.pictures must be positive"),
+        (table(training={"signals": 0}), "training.signals must be positive"),
         (table(training={"batch_size": 0}), "training.batch_size must be positive"),
         (table(training={"learning_rate": -1.0}), "training.learning_rate must be positive"),
         (table(training={"log_every": 0}), "training.log_every must be positive"),
@@ -265,7 +270,7 @@ def test_keys_of_the_network_table_are_arguments_of_the_network(kind):
     [
         (b"[data\npad = 2", "is not valid TOML"),
         (b"\xff\xfe\x00", "cannot read recipe"),
-        (toml(table(training={"pictures": 0})).encode(), r"recipe\.toml: training.pictures"),
+        (toml(table(training={"signals": 0})).encode(), r"recipe\.toml: training.signals"),
     ],
 )
 def test_recipe_file_errors_name_the_file(tmp_path, content, message):
@@ -332,33 +337,33 @@ def npz(path, **arrays):
 def test_every_format_gives_the_same_bytes(tmp_path, make):
     path = make(tmp_path)
     for given in (path, str(path)):
-        pictures = read_pictures(given, "train")
+        pictures = read_signals(given, "train")
         assert pictures.dtype == np.uint8
         assert np.array_equal(pictures, PIXELS)
 
 
 def test_splits_are_kept_apart(tmp_path):
     both = npz(tmp_path / "a.npz", train=PIXELS, test=PIXELS[:2])
-    assert len(read_pictures(both, "test")) == 2
+    assert len(read_signals(both, "test")) == 2
     folder = write(tmp_path / "d" / "t10k-images-idx3-ubyte", idx(PIXELS[:3])).parent
-    assert len(read_pictures(folder, "test")) == 3
+    assert len(read_signals(folder, "test")) == 3
     with pytest.raises(InputError, match="holds no train-images-idx3-ubyte"):
-        read_pictures(folder, "train")
+        read_signals(folder, "train")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: folder / "nothing.npz", "cannot read pictures"),
-        (lambda folder: folder / "nothing", "cannot read pictures"),
+        (lambda folder: folder / "nothing.npz", "cannot read signals"),
+        (lambda folder: folder / "nothing", "cannot read signals"),
         (lambda folder: folder, "holds no train-images-idx3-ubyte"),
         (lambda folder: npz(folder / "a.npz", other=PIXELS), 'no array "train"'),
-        (lambda folder: write(folder / "a.npz", b"PK\x03\x04 not a zip"), "cannot read pictures"),
-        (lambda folder: write(folder / "a.npy", b""), "cannot read pictures"),
-        (lambda folder: write(folder / "a.npy", b"nonsense"), "cannot read pictures"),
-        (lambda folder: npy(PIXELS.astype(np.float32), folder / "a.npy"), "must be uint8"),
-        (lambda folder: npy(PIXELS[0], folder / "a.npy"), r"shape \(5, 4\)"),
-        (lambda folder: npy(np.array([print], object), folder / "a.npy"), "cannot read pictures"),
+        (lambda folder: write(folder / "a.npz", b"PK\x03\x04 not a zip"), "cannot read signals"),
+        (lambda folder: write(folder / "a.npy", b""), "cannot read signals"),
+        (lambda folder: write(folder / "a.npy", b"nonsense"), "cannot read signals"),
+        (lambda folder: npy(PIXELS.astype(complex), folder / "a.npy"), "must be numbers"),
+        (lambda folder: npy(PIXELS[0, 0], folder / "a.npy"), r"shape \(4,\)"),
+        (lambda folder: npy(np.array([print], object), folder / "a.npy"), "cannot read signals"),
         (lambda folder: write(folder / "a", b""), "neither .npz, .npy nor an IDX file"),
         (lambda folder: write(folder / "a.png", b"\x89PNG....."), "neither .npz, .npy nor"),
         (lambda folder: write(folder / "a", b"\0\0\x0d\x03" + bytes(12)), "neither .npz"),
@@ -367,27 +372,27 @@ def test_splits_are_kept_apart(tmp_path):
         (lambda folder: write(folder / "a", idx(PIXELS)[:-1]), "says 120 bytes .* it holds 119"),
         (lambda folder: write(folder / "a", idx(PIXELS) + b"x"), "it holds 121"),
         (lambda folder: write(folder / "a", b"\0\0\x08\x04" + b"\xff" * 16), "is damaged"),
-        (lambda folder: write(folder / "a.gz", idx(PIXELS)), "cannot read pictures"),
+        (lambda folder: write(folder / "a.gz", idx(PIXELS)), "cannot read signals"),
         (
             lambda folder: write(folder / "a.gz", gzip.compress(idx(PIXELS))[:-20]),
-            "cannot read pictures",
+            "cannot read signals",
         ),
     ],
 )
 def test_unreadable_pictures_are_an_error(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
-        read_pictures(make(tmp_path), "train")
+        read_signals(make(tmp_path), "train")
 
 
 def test_a_truncated_archive_is_an_error(tmp_path):
     whole = npz(tmp_path / "whole.npz", train=PIXELS).read_bytes()
     for cut in (len(whole) // 2, len(whole) - 5):
-        with pytest.raises(InputError, match="cannot read pictures"):
-            read_pictures(write(tmp_path / "cut.npz", whole[:cut]), "train")
+        with pytest.raises(InputError, match="cannot read signals"):
+            read_signals(write(tmp_path / "cut.npz", whole[:cut]), "train")
     damaged = bytearray(whole)
     damaged[len(whole) // 2 - 40] ^= 255
-    with pytest.raises(InputError, match="cannot read pictures"):
-        read_pictures(write(tmp_path / "damaged.npz", bytes(damaged)), "train")
+    with pytest.raises(InputError, match="cannot read signals"):
+        read_signals(write(tmp_path / "damaged.npz", bytes(damaged)), "train")
 
 
 def test_an_object_array_is_not_unpickled(tmp_path):
@@ -399,8 +404,8 @@ def test_an_object_array_is_not_unpickled(tmp_path):
         npy(np.array([Attack()], object), tmp_path / "a.npy"),
         npz(tmp_path / "a.npz", train=np.array([Attack()], object)),
     ):
-        with pytest.raises(InputError, match="cannot read pictures"):
-            read_pictures(path, "train")
+        with pytest.raises(InputError, match="cannot read signals"):
+            read_signals(path, "train")
     assert not (tmp_path / "executed").exists()
 
 
@@ -423,14 +428,94 @@ def test_pictures_of_another_shape_are_refused():
         to_event_shape(PIXELS, DataSettings((1, 8, 8), pad=1))
 
 
+BEATS = np.arange(-12, 12, dtype=np.int16).reshape(4, 6)
+
+
+def test_signals_in_one_dimension_have_a_unit(tmp_path):
+    settings = DataSettings((1, 6), unit=0.25, low=-3.0, high=3.0, held_out=1)
+    signals = Signals.load(npy(BEATS, tmp_path / "a.npy"), settings)
+    assert signals.train.dtype == torch.int16
+    assert torch.equal(
+        signals.scale(signals.train), torch.from_numpy(BEATS[:3, None] * 0.25).float()
+    )
+    channels = DataSettings((6, 4), unit=0.25, low=-3.0, high=3.0, held_out=1)
+    stored = to_event_shape(BEATS.T.reshape(1, 4, 6), channels)
+    assert torch.equal(stored[0], torch.from_numpy(BEATS.T.reshape(4, 6).T.copy()))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (BEATS * 2, "data range"),
+        (np.array([[0.0, np.nan]] * 3), "NaN"),
+        (BEATS[None], "stored in 2"),
+    ],
+)
+def test_signals_that_do_not_fit_their_recipe_are_refused(tmp_path, array, message):
+    settings = DataSettings((1, array.shape[1]), unit=0.25, low=-3.0, high=3.0, held_out=1)
+    if array.ndim == 3:
+        array = array[None]
+    with pytest.raises(InputError, match=message):
+        Signals.load(npy(array, tmp_path / "a.npy"), settings)
+
+
+def test_signals_of_some_labels_are_left_out(tmp_path):
+    path = tmp_path / "a.npz"
+    labels = np.array([0, 4, 0, 5], np.uint8)
+    np.savez(path, train=BEATS, train_kind=labels, train_short=labels[1:], train_real=labels / 2)
+    settings = DataSettings((1, 6), low=-12, high=12, labels="kind", drop=(4, 5), held_out=1)
+    signals = Signals.load(path, settings)
+    assert torch.equal(
+        torch.cat([signals.train, signals.held_out])[:, 0], torch.from_numpy(BEATS[::2])
+    )
+    for name, message in [
+        ("none", 'no array "train_none"'),
+        ("short", "3 labels for 4 signals"),
+        ("real", "one integer"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            Signals.load(path, dataclasses.replace(settings, labels=name))
+    with pytest.raises(InputError, match=r"needs an \.npz archive"):
+        Signals.load(npy(BEATS, tmp_path / "a.npy"), settings)
+
+
+def test_archives_of_encoded_pictures_are_read(tmp_path):
+    files = []
+    for pixels in PIXELS:
+        Image.fromarray(pixels).save(file := io.BytesIO(), format="PNG")
+        files.append(np.frombuffer(file.getvalue(), np.uint8))
+    offsets = np.cumsum([0, *map(len, files)])
+    np.savez(tmp_path / "a.npz", train=np.concatenate(files), train_offsets=offsets)
+    np.testing.assert_array_equal(read_signals(tmp_path / "a.npz", "train"), PIXELS)
+    np.testing.assert_array_equal(read_signals(tmp_path / "a.npz", "train", 2), PIXELS[:2])
+    np.savez(tmp_path / "cut.npz", train=np.concatenate(files)[:-30], train_offsets=offsets)
+    with pytest.raises(InputError, match="cannot read signals"):
+        read_signals(tmp_path / "cut.npz", "train")
+
+
+def test_flip_mirrors_half_of_the_batch():
+    plain = toy_pictures()
+    flipped = toy_pictures(dataclasses.replace(plain.settings, flip=True))
+    settings = recipe(training={"batch_size": 64}).training
+    x, sigma, eps = draw_batch(plain, NoiseSettings(), settings, 3)
+    mirrored, *rest = draw_batch(flipped, NoiseSettings(), settings, 3)
+    assert torch.equal(rest[0], sigma)
+    assert torch.equal(rest[1], eps)
+    same = (mirrored == x).flatten(1).all(1)
+    other = (mirrored == x.flip(-1)).flatten(1).all(1)
+    assert bool((same | other).all())
+    # columns are changed by a flip, rows are not
+    assert 5 < int((~same).sum()) < 40
+
+
 def test_the_last_pictures_are_held_out(tmp_path):
     path = npy(PIXELS, tmp_path / "a.npy")
-    pictures = Pictures.load(path, DataSettings((1, 5, 4), held_out=2))
+    pictures = Signals.load(path, DataSettings((1, 5, 4), held_out=2))
     assert np.array_equal(pictures.train[:, 0].numpy(), PIXELS[:4])
     assert np.array_equal(pictures.held_out[:, 0].numpy(), PIXELS[4:])
     for held_out in (6, 7):
-        with pytest.raises(InputError, match="has 6 pictures, which leaves none to train on"):
-            Pictures.load(path, DataSettings((1, 5, 4), held_out=held_out))
+        with pytest.raises(InputError, match="has 6 signals, which leaves none to train on"):
+            Signals.load(path, DataSettings((1, 5, 4), held_out=held_out))
 
 
 def test_bytes_fill_the_data_range():
@@ -528,7 +613,7 @@ def test_batch_follows_the_recipe():
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
-    settings = TrainingSettings(pictures=1000, batch_size=1, warmup_steps=10)
+    settings = TrainingSettings(signals=1000, batch_size=1, warmup_steps=10)
     rates = [learning_rate_factor(step, settings) for step in range(1000)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[4] == pytest.approx(0.5, rel=1e-3)
@@ -585,7 +670,7 @@ def test_interrupted_run_ends_with_the_same_weights(trained, data_path, tmp_path
 
 
 def binary_recipe(teacher):
-    changes = {"pictures": 16 * 12, "checkpoint_every": 3, "log_every": 4, "binary_from": 0.5}
+    changes = {"signals": 16 * 12, "checkpoint_every": 3, "log_every": 4, "binary_from": 0.5}
     distillation = {"teacher": str(teacher), "weight": 0.7}
     return {**with_network(BITS, training=changes), "distillation": distillation}
 
@@ -604,7 +689,7 @@ def test_interrupted_binary_run_ends_with_the_same_weights(
     trained_bits, data_path, tmp_path, monkeypatch, stop
 ):
     settings = Recipe.load(trained_bits)
-    pictures = Pictures.load(data_path, settings.data)
+    pictures = Signals.load(data_path, settings.data)
     interrupt_at(monkeypatch, stop)
     with pytest.raises(KeyboardInterrupt):
         train(settings, pictures, tmp_path, progress=False)
@@ -683,7 +768,7 @@ def test_seed_changes_the_weights_and_global_generator_does_not(tmp_path):
     for i, seed in enumerate((0, 0, 1)):
         torch.manual_seed(i)
         state = torch.random.get_rng_state()
-        settings = recipe(training={**SHORT, "pictures": 32, "seed": seed})
+        settings = recipe(training={**SHORT, "signals": 32, "seed": seed})
         denoiser, _ = train(settings, toy_pictures(), tmp_path / str(i), progress=False)
         assert torch.equal(torch.random.get_rng_state(), state)
         weights.append(torch.cat([p.flatten() for p in denoiser.parameters()]))
@@ -695,7 +780,7 @@ def test_weights_are_averaged_along_the_run(tmp_path):
     checkpoints = {}
     for decay in (0.0, 0.9):
         out = tmp_path / str(decay)
-        settings = recipe(training={**SHORT, "pictures": 64, "ema_decay": decay})
+        settings = recipe(training={**SHORT, "signals": 64, "ema_decay": decay})
         denoiser, _ = train(settings, toy_pictures(), out, progress=False)
         assert not denoiser.training
         assert not any(p.requires_grad for p in denoiser.parameters())
@@ -712,7 +797,7 @@ def test_weights_are_averaged_along_the_run(tmp_path):
 
 @pytest.mark.parametrize(("name", "cast"), [("float32", None), ("bfloat16", torch.bfloat16)])
 def test_every_precision_trains_weights_of_full_precision(tmp_path, name, cast):
-    settings = recipe(training={**SHORT, "pictures": 64, "precision": name})
+    settings = recipe(training={**SHORT, "signals": 64, "precision": name})
     denoiser, seconds = train(settings, toy_pictures(), tmp_path, progress=False)
     assert denoiser.autocast == cast
     assert {p.dtype for p in denoiser.parameters()} == {torch.float32}
@@ -730,13 +815,13 @@ def test_diverging_run_stops_and_keeps_no_broken_checkpoint(tmp_path):
 
 
 def other_network(path, trained):
-    larger = recipe(network={"widths": [64, 64]}, training={**SHORT, "pictures": 16})
+    larger = recipe(network={"widths": [64, 64]}, training={**SHORT, "signals": 16})
     train(larger, toy_pictures(), path.parent / "other", progress=False)
     (path.parent / "other" / path.name).rename(path)
 
 
 def deeper_network(path, trained):
-    deeper = recipe(network={"layers": 2}, training={**SHORT, "pictures": 16})
+    deeper = recipe(network={"layers": 2}, training={**SHORT, "signals": 16})
     train(deeper, toy_pictures(), path.parent / "other", progress=False)
     (path.parent / "other" / path.name).rename(path)
 
@@ -895,7 +980,7 @@ def test_run_reports_what_it_cannot_use(data_path, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
         run(tmp_path, data_path, tmp_path / "file", progress=False)
-    with pytest.raises(InputError, match="cannot read pictures"):
+    with pytest.raises(InputError, match="cannot read signals"):
         run(tmp_path, tmp_path / "nothing.npz", tmp_path / "out", progress=False)
     with pytest.raises(InputError, match="cannot read recipe"):
         run(tmp_path / "nothing", data_path, tmp_path / "out", progress=False)

@@ -38,7 +38,7 @@ from tqdm import tqdm
 from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.diffusion import ErrorTable
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
-from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.data import Signals
 from bayes1bit.diffusion.training.network import build_denoiser
 from bayes1bit.diffusion.training.network_settings import (
     BIDiffSRSettings,
@@ -127,7 +127,7 @@ ORDERS = {
 
 def run_binarizers(
     recipe: Recipe,
-    pictures: Pictures,
+    signals: Signals,
     names: Sequence[str],
     path: Path,
     *,
@@ -140,7 +140,7 @@ def run_binarizers(
 
     Args:
         recipe: Of a prior whose data and noise levels are used; its network and training are not.
-        pictures: Training and held-out pictures.
+        signals: Training and held-out pictures.
         names: Which of :data:`NETWORKS`.
         path: CSV file of finished networks; what it already holds is not trained again.
         steps: Optimiser steps of each, of batches of 32 pictures.
@@ -158,7 +158,7 @@ def run_binarizers(
     """
     setup = f"{setup} {steps} steps seed {seed}".strip()
     training = TrainingSettings(
-        pictures=steps * BATCH,
+        signals=steps * BATCH,
         batch_size=BATCH,
         learning_rate=LEARNING_RATE,
         warmup_steps=WARMUP,
@@ -172,7 +172,7 @@ def run_binarizers(
                 card = CardSettings(name, "", "", "")
                 settings = NETWORKS[name].settings
                 run = Recipe(recipe.data, settings, recipe.noise, training, card)
-                done.add((setup, name), _run(run, pictures))
+                done.add((setup, name), _run(run, signals))
     rows = [
         {"network": NETWORKS[name].title, **done[setup, name]} | _verdict(done[setup, name])
         for name in names
@@ -241,7 +241,7 @@ def held_out_loss(denoiser: KarrasDenoiser, clean: Tensor, noise: NoiseSettings)
     return total / len(clean)
 
 
-def _run(recipe: Recipe, pictures: Pictures) -> dict[str, float | None]:
+def _run(recipe: Recipe, signals: Signals) -> dict[str, float | None]:
     counts = count(build_denoiser(recipe).network, recipe.data.event_shape)
     values: dict[str, float | None] = {
         **dict.fromkeys(VALUES),
@@ -249,10 +249,10 @@ def _run(recipe: Recipe, pictures: Pictures) -> dict[str, float | None]:
         "OPs M": counts.operations / 1e6,
         DIVERGED: 0.0,
     }
-    clean = pictures.scale(pictures.held_out[:HELD_OUT])
+    clean = signals.scale(signals.held_out[:HELD_OUT])
     try:
         with TemporaryDirectory() as folder:
-            denoiser, values["seconds"] = train(recipe, pictures, folder, progress=False)
+            denoiser, values["seconds"] = train(recipe, signals, folder, progress=False)
         denoiser.autocast = None
         loss = held_out_loss(denoiser, clean, recipe.noise)
         table = ErrorTable.measure(denoiser, clean, torch.tensor(LEVELS), batch_size=CHUNK)

@@ -6,11 +6,9 @@ with one seed for all, the first random numbers of the prior's means would come 
 of the measurement.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ from torch import Tensor
 from bayes1bit.bench.exact import ExactPosterior, Reference
 from bayes1bit.bench.exact_general import GibbsReference
 from bayes1bit.diffusion import GaussianMixturePrior
-from bayes1bit.diffusion.training.data import read_pictures
+from bayes1bit.diffusion.training.readers import read_signals
 from bayes1bit.errors import InputError
 from bayes1bit.infer.target import Target
 from bayes1bit.models import one_bit_cs
@@ -209,9 +207,7 @@ def read_means(path: str | Path, count: int = 4000) -> Tensor:
         InputError: If the file cannot be read or holds fewer pictures.
     """
     path = Path(path)
-    stored = _read_encoded(path, count)
-    if stored is None:
-        stored = read_pictures(path, "train")[:count]
+    stored = read_signals(path, "train", count)
     if len(stored) < count:
         raise InputError(f"{path} holds {len(stored)} pictures, fewer than the {count} wanted")
     pictures = torch.from_numpy(stored).float() / 127.5 - 1
@@ -219,20 +215,3 @@ def read_means(path: str | Path, count: int = 4000) -> Tensor:
     if pictures.shape[1] == 3 and max(pictures.shape[2:]) > 32:
         pictures = F.adaptive_avg_pool2d(pictures, 32)
     return pictures.contiguous()
-
-
-def _read_encoded(path: Path, count: int) -> np.ndarray | None:
-    """Pictures of an archive that stores them as files, or None if it is another archive."""
-    from PIL import Image
-
-    if path.suffix != ".npz" or not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "train_offsets" not in archive:
-                return None
-            content, offsets = archive["train"], archive["train_offsets"][: count + 1]
-        files = [io.BytesIO(content[start:end].tobytes()) for start, end in pairwise(offsets)]
-        return np.stack([np.asarray(Image.open(file)) for file in files])
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"cannot read pictures from {path}: {error}") from error

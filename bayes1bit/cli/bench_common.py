@@ -36,11 +36,10 @@ def read_split(path: Path, split: str, folder: "PriorFolder", count: int) -> "Te
     Returns:
         Signals, shape (count, *event), fewer if there are fewer.
     """
-    from bayes1bit.diffusion.training.data import Pictures, read_pictures, to_event_shape
+    from bayes1bit.diffusion.training import data
 
     settings = folder.recipe.data
-    stored = to_event_shape(read_pictures(path, split)[:count], settings)
-    return Pictures(stored, stored, settings).scale(stored)
+    return data.scale(data.read_split(path, split, settings, count), settings)
 
 
 def read_numbers(option: str, text: str) -> tuple[float, ...]:

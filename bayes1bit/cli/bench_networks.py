@@ -48,15 +48,15 @@ def binarizers(
     report.check_output(out)
 
     from bayes1bit.bench.binarizers import LOSS, NETWORKS, check_orders, run_binarizers
-    from bayes1bit.diffusion.training.data import Pictures
+    from bayes1bit.diffusion.training.data import Signals
     from bayes1bit.zoo import open_prior
 
     names = tuple(NETWORKS) if methods is None else read_words("--methods", methods, [*NETWORKS])
     recipe = open_prior(prior).recipe
-    pictures = Pictures.load(data, recipe.data)
+    signals = Signals.load(data, recipe.data)
     rows = run_binarizers(
         recipe,
-        pictures,
+        signals,
         names,
         out,
         steps=steps,

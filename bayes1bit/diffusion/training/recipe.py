@@ -1,6 +1,6 @@
 """Recipes: everything that decides what a prior becomes, in one TOML file.
 
-A recipe has five tables. ``[data]`` says how pictures become signals, ``[network]`` is the
+A recipe has five tables. ``[data]`` says how what is stored becomes signals, ``[network]`` is the
 architecture, ``[noise]`` the range of levels and how training draws them, ``[training]`` the
 optimisation, and ``[card]`` what the model card says about source and terms. A sixth,
 ``[distillation]``, names a teacher. Every key has the name of a field below, or for ``[network]``
@@ -19,31 +19,41 @@ from bayes1bit.diffusion.training.network_settings import KINDS, NetworkSettings
 from bayes1bit.errors import InputError
 
 POSITIVE = {
-    "data": ("held_out",),
+    "data": ("held_out", "unit"),
     "noise": ("sigma_data", "log_std"),
-    "training": ("pictures", "batch_size", "learning_rate", "log_every", "checkpoint_every"),
+    "training": ("signals", "batch_size", "learning_rate", "log_every", "checkpoint_every"),
 }
 NOT_NEGATIVE = {"data": ("pad",), "training": ("warmup_steps", "weight_decay", "seed")}
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How stored pictures become signals.
+    """How what is stored becomes signals.
 
     Attributes:
-        event_shape: Shape (channels, height, width) of one signal after padding.
-        pad: Pixels of the lowest value added on each side.
-        low: Signal value of a stored 0.
-        high: Signal value of a stored 255.
-        held_out: Number of training pictures, the last ones, kept out of training to measure the
+        event_shape: Shape (channels, length) or (channels, height, width) of one signal after
+            padding.
+        pad: Zeros added on each side of what is stored.
+        low: Lowest value of signals; that of a stored 0 of 8-bit pictures.
+        high: Highest value of signals; that of a stored 255 of 8-bit pictures.
+        unit: Signal value of a stored 1, for anything but 8-bit pictures.
+        labels: Name of the labels that ``drop`` is about: the array ``train_NAME`` beside
+            ``train``.
+        drop: Labels of signals to leave out.
+        held_out: Number of training signals, the last ones, kept out of training to measure the
             denoising error.
+        flip: Whether to mirror half of the training signals, left to right.
     """
 
     event_shape: tuple[int, ...]
     pad: int = 0
     low: float = -1.0
     high: float = 1.0
+    unit: float = 1.0
+    labels: str = ""
+    drop: tuple[int, ...] = ()
     held_out: int = 2000
+    flip: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class NoiseSettings:
     """Noise levels, in units of the signal.
 
     Attributes:
-        sigma_data: Standard deviation of the signals over all pictures and pixels.
+        sigma_data: Standard deviation of the signals over all signals and their entries.
         sigma_min: Smallest level that the prior is used at.
         sigma_max: Largest level, where a picture drowns in noise.
         log_mean: Mean of log(sigma) in training.
@@ -70,8 +80,8 @@ class TrainingSettings:
     """Optimisation.
 
     Attributes:
-        pictures: Number of pictures to train on, repetitions counted.
-        batch_size: Pictures per step.
+        signals: Number of signals to train on, repetitions counted.
+        batch_size: Signals per step.
         learning_rate: Peak rate of AdamW, reached after ``warmup_steps`` and then lowered to zero
             along half a cosine.
         warmup_steps: Steps of linear warm-up.
@@ -80,12 +90,12 @@ class TrainingSettings:
         precision: "float32" or "bfloat16" (autocast of the network).
         binary_from: Fraction of the steps after which a BitUNet's weights are binary; in the
             first steps only its activations are.
-        seed: Seed of initial weights, order of pictures, levels and noise.
+        seed: Seed of initial weights, order of signals, levels and noise.
         log_every: Steps between two lines of the training log.
         checkpoint_every: Steps between two checkpoints.
     """
 
-    pictures: int
+    signals: int
     batch_size: int = 64
     learning_rate: float = 5e-4
     warmup_steps: int = 200
@@ -100,12 +110,12 @@ class TrainingSettings:
     @property
     def steps(self) -> int:
         """Number of optimiser steps."""
-        return -(-self.pictures // self.batch_size)
+        return -(-self.signals // self.batch_size)
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """Learning from another prior's denoiser besides the pictures.
+    """Learning from another prior's denoiser besides the signals.
 
     Attributes:
         teacher: Name of a shipped prior, or path of a prior's folder.
@@ -177,11 +187,14 @@ class Recipe:
 
     def _check(self) -> None:
         shape = self.data.event_shape
-        if len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
+        picture = len(shape) == 3 and shape[0] in (1, 3)
+        if min(shape, default=0) < 1 or not (picture or len(shape) == 2):
             raise InputError(
-                "data.event_shape must be [channels, height, width] with 1 or 3 channels, "
-                f"got {list(shape)}"
+                "data.event_shape must be [channels, height, width] with 1 or 3 channels, or "
+                f"[channels, length]; got {list(shape)}"
             )
+        if self.data.drop and not self.data.labels:
+            raise InputError("data.drop needs data.labels, the name of the labels to drop")
         if not self.data.low < self.data.high:
             raise InputError("the data range must satisfy data.low < data.high")
         if not 0 < self.noise.sigma_min < self.noise.sigma_max:

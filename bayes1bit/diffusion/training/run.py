@@ -1,4 +1,4 @@
-"""The whole of ``bayes1bit train``: from a recipe and pictures to a prior's folder."""
+"""The whole of ``bayes1bit train``: from a recipe and signals to a prior's folder."""
 
 import csv
 from dataclasses import asdict
@@ -10,7 +10,7 @@ import torch
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
 from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
 from bayes1bit.diffusion.training.card import write_card
-from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.data import Signals
 from bayes1bit.diffusion.training.recipe import Recipe
 from bayes1bit.diffusion.training.trainer import train
 from bayes1bit.errors import InputError
@@ -40,7 +40,7 @@ def run(
 
     Args:
         recipe_path: Recipe file, or a folder that holds one.
-        data_path: Pictures; see :meth:`~bayes1bit.diffusion.training.data.Pictures.load`.
+        data_path: Signals; see :func:`~bayes1bit.diffusion.training.readers.read_signals`.
         out: Folder to write to.
         device: Where to train.
         progress: Whether to show progress bars.
@@ -49,24 +49,24 @@ def run(
         The prior's folder, which :func:`bayes1bit.load_prior` reads.
 
     Raises:
-        InputError: If recipe, pictures or an earlier checkpoint cannot be used, or ``out`` cannot
+        InputError: If recipe, signals or an earlier checkpoint cannot be used, or ``out`` cannot
             be written to.
     """
     recipe_path, out = Path(recipe_path), Path(out)
     if recipe_path.is_dir():
         recipe_path = recipe_path / "recipe.toml"
     recipe = Recipe.load(recipe_path)
-    pictures = Pictures.load(data_path, recipe.data)
+    signals = Signals.load(data_path, recipe.data)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise InputError(f"cannot write to {out}: {failure.strerror}") from failure
-    denoiser, seconds = train(recipe, pictures, out, device=device, progress=progress)
+    denoiser, seconds = train(recipe, signals, out, device=device, progress=progress)
     facts = _size(denoiser, recipe)
     # what is measured is what is shipped: packed, or rounded to half precision, run in float32
     denoiser.autocast = None
     denoiser = as_stored(denoiser)
-    clean = pictures.scale(pictures.held_out).to(device)
+    clean = signals.scale(signals.held_out).to(device)
     sigma = geometric_levels(recipe.noise.sigma_max, recipe.noise.sigma_min, LEVELS)
     error = ErrorTable.measure(denoiser, clean, sigma, seed=0, progress=progress)
     facts |= {

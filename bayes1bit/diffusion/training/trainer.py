@@ -1,6 +1,6 @@
 r"""Training with the EDM objective (Karras et al., NeurIPS 2022).
 
-One step draws pictures :math:`x`, levels :math:`\log\sigma \sim N(P_{mean}, P_{std}^2)` and noise,
+One step draws signals :math:`x`, levels :math:`\log\sigma \sim N(P_{mean}, P_{std}^2)` and noise,
 and descends
 
 .. math::
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.training.checkpoint import load_checkpoint, save_checkpoint
-from bayes1bit.diffusion.training.data import Pictures
+from bayes1bit.diffusion.training.data import Signals
 from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
 from bayes1bit.diffusion.training.recipe import NoiseSettings, Recipe, TrainingSettings
 from bayes1bit.errors import InputError
@@ -82,16 +82,20 @@ def edm_loss(
 
 
 def draw_batch(
-    pictures: Pictures, noise: NoiseSettings, settings: TrainingSettings, step: int
+    signals: Signals, noise: NoiseSettings, settings: TrainingSettings, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, levels and noise of one step, a function of (seed, step) alone."""
+    """Signals, levels and noise of one step, a function of (seed, step) alone."""
     generator = torch.Generator().manual_seed(_step_seed(settings, step))
-    index = torch.randint(len(pictures.train), (settings.batch_size,), generator=generator)
-    x = pictures.scale(pictures.train[index])
+    index = torch.randint(len(signals.train), (settings.batch_size,), generator=generator)
+    x = signals.scale(signals.train[index])
     z = torch.randn(settings.batch_size, generator=generator)
     sigma = (noise.log_mean + noise.log_std * z).exp()
     sigma = sigma.clamp(noise.sigma_min, noise.sigma_max)
-    return x, sigma, torch.randn(x.shape, generator=generator)
+    eps = torch.randn(x.shape, generator=generator)
+    if signals.settings.flip:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x[mirrored] = x[mirrored].flip(-1)
+    return x, sigma, eps
 
 
 def load_teacher(recipe: Recipe, device: str | torch.device) -> Denoiser | None:
@@ -116,7 +120,7 @@ def load_teacher(recipe: Recipe, device: str | torch.device) -> Denoiser | None:
 
 def train(
     recipe: Recipe,
-    pictures: Pictures,
+    signals: Signals,
     out: str | Path,
     *,
     device: str | torch.device = "cpu",
@@ -126,7 +130,7 @@ def train(
 
     Args:
         recipe: What to train.
-        pictures: Training and held-out pictures.
+        signals: Training and held-out signals.
         out: Folder for ``checkpoint.safetensors`` and ``training.csv``. A checkpoint found there
             is resumed.
         device: Where to train.
@@ -166,7 +170,7 @@ def train(
         torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
     ):
         for step in bar:
-            batch = draw_batch(pictures, recipe.noise, settings, step)
+            batch = draw_batch(signals, recipe.noise, settings, step)
             x, sigma, eps = (tensor.to(device) for tensor in batch)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(step, settings)
