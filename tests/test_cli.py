@@ -592,7 +592,7 @@ REFUSED = {
     "recipe": (("train", "none", "--data", "d", "--out", "o"), "cannot read recipe none"),
     "training data": (
         ("train", "TINY", "--data", "none.npz", "--out", "o"),
-        "cannot read pictures from none.npz",
+        "cannot read signals from none.npz",
     ),
     # benchmarks
     "bench method": ((*RECOVERY, "--methods", "dps,magic"), 'unknown method "magic"'),
@@ -603,7 +603,7 @@ REFUSED = {
     "bench noise": ((*RECOVERY, "--noise", "0.5,-1"), "--noise must be a positive number"),
     "bench noise twice": ((*RECOVERY, "--noise", "1,1.0"), "--noise has a number twice"),
     "bench ratios": ((*RECOVERY, "--ratios", "2;4"), "--ratios must be numbers with commas"),
-    "bench data": (RECOVERY, "cannot read pictures from none.npz"),
+    "bench data": (RECOVERY, "cannot read signals from none.npz"),
     "bench figure": ((*RECOVERY, "--figure", "a.bmp"), "the name must end in .png, .pdf, .svg"),
     "bench averages": ((*RECOVERY, "--averages", "broken.nc/a"), "cannot write broken.nc/a"),
     "foreign runs": (
@@ -619,7 +619,7 @@ REFUSED = {
     "bench threshold": (("bench", "exact", "--threshold", "one"), "--threshold can be zero, rand"),
     "few pictures": (
         ("bench", "exact", "--data", "none.npz", "--problems", "pictures"),
-        "cannot read pictures from none.npz",
+        "cannot read signals from none.npz",
     ),
     "one estimate": (
         (*CALIBRATION, "--methods", "biht"),

@@ -29,7 +29,7 @@ attention = [false, false]
 sigma_min = 0.02
 sigma_max = 30.0
 [training]
-pictures = 64
+signals = 64
 [card]
 title = "Toy"
 summary = "Untrained."
