@@ -55,6 +55,12 @@ def test_words_for_truth_and_nothing():
     assert parse_spec("gaussian-gibbs mean=-0.5")[1] == {"mean": -0.5}
 
 
+def test_choices_may_be_numbers():
+    assert parse_spec("lookahead-smc order=2")[1] == {"order": 2}
+    with pytest.raises(InputError, match='order of lookahead-smc must be 1 or 2, got "3"'):
+        parse_spec("lookahead-smc order=3")
+
+
 def test_a_method_with_one_answer_is_not_asked_for_several():
     assert make_algorithm("biht sparsity=20", model, num_samples=16).num_samples == 1
     assert isinstance(make_algorithm("biht", model, num_samples=16), BIHT)

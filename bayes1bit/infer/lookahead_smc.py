@@ -32,7 +32,7 @@ short levels there are worth more than a larger lookahead.
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -100,7 +100,7 @@ class LookaheadSMC(AnnealedSMC):
         lookahead: float = 14.0,
         carry: float = 4.0,
         num_levels: int = 12,
-        order: int = 1,
+        order: Literal[1, 2] = 1,
         softening: float = 12.0,
         efficiency: float = 0.9,
         num_sweeps: int = 4,

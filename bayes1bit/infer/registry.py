@@ -189,8 +189,9 @@ def _read(label: str, name: str, text: str, parameter: inspect.Parameter) -> Any
     kinds = _kinds(parameter.annotation)
     for kind in kinds:
         if get_origin(kind) is Literal:
-            if text in get_args(kind):
-                return text
+            for choice in get_args(kind):
+                if text == str(choice):
+                    return choice
         elif kind in (Any, inspect.Parameter.empty) or type(value) is kind:
             return value
         elif kind is float and type(value) is int:
@@ -235,6 +236,6 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
 def _describe(kind: Any) -> str:
     """A type in words; nothing for one that text cannot give."""
     if get_origin(kind) is Literal:
-        return " or ".join(get_args(kind))
+        return " or ".join(map(str, get_args(kind)))
     names = {int: "a whole number", float: "a number", bool: "true or false"}
     return {**names, str: "a word", type(None): "none"}.get(kind, "")
