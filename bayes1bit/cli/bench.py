@@ -5,6 +5,7 @@ import typer
 from bayes1bit.cli import (
     bench_calibration,
     bench_exact,
+    bench_large,
     bench_networks,
     bench_parts,
     bench_recovery,
@@ -27,5 +28,6 @@ app.command(epilog=bench_recovery.EXAMPLES)(bench_recovery.recovery)
 app.command(epilog=bench_exact.EXAMPLES)(bench_exact.exact)
 app.command(epilog=bench_calibration.EXAMPLES)(bench_calibration.calibration)
 app.command(epilog=bench_networks.EXAMPLES)(bench_networks.binarizers)
+app.command(epilog=bench_large.EXAMPLES)(bench_large.large)
 for part in (bench_parts.speed, bench_parts.reverse, bench_parts.prior):
     app.command()(part)

@@ -1,5 +1,16 @@
 """The diffusion core: denoisers, noise levels, reverse solvers, and priors made of them."""
 
+from bayes1bit.diffusion.adapters import (
+    ADM_PRESETS,
+    VariancePreservingDenoiser,
+    from_azula,
+    from_deepinv,
+    from_diffusers,
+    from_edm,
+    from_function,
+    from_guided_diffusion,
+    from_variance_preserving,
+)
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.evaluations import count_evaluations
 from bayes1bit.diffusion.levels import (
@@ -12,6 +23,7 @@ from bayes1bit.diffusion.levels import (
 from bayes1bit.diffusion.mixed import MixedPrior
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
 from bayes1bit.diffusion.prior import DiffusionPrior
+from bayes1bit.diffusion.sampling import Sampling
 from bayes1bit.diffusion.solvers import (
     DDIM,
     Ancestral,
@@ -24,6 +36,7 @@ from bayes1bit.diffusion.solvers import (
 )
 
 __all__ = [
+    "ADM_PRESETS",
     "DDIM",
     "Ancestral",
     "Denoiser",
@@ -35,11 +48,20 @@ __all__ = [
     "MixedPrior",
     "Multistep",
     "ReverseSolver",
+    "Sampling",
     "StochasticMultistep",
     "Tweedie",
     "VarianceCorrected",
+    "VariancePreservingDenoiser",
     "adapted_levels",
     "count_evaluations",
+    "from_azula",
+    "from_deepinv",
+    "from_diffusers",
+    "from_edm",
+    "from_function",
+    "from_guided_diffusion",
+    "from_variance_preserving",
     "geometric_levels",
     "karras_levels",
     "normal_below",

@@ -39,25 +39,31 @@ class KarrasDenoiser(Denoiser):
         c_{in} = \frac{1}{\sqrt{\sigma^2 + \sigma_d^2}}
 
     so that input and training target of the network have unit variance at every level. The level
-    enters as ``10 log(sigma)``: a sinusoidal embedding whose fastest wave turns once per factor of
-    about two in sigma. The network runs in the type of its own weights, whatever that of ``x``.
+    enters as ``label_scale * log(sigma)``; with the default of 10 the fastest wave of a sinusoidal
+    embedding turns once per factor of about two in sigma. The network runs in the type of its own
+    weights, whatever that of ``x``.
 
     Args:
         network: Module called as ``network(x, noise_label)``, shapes (batch, *event) and (batch,).
         sigma_data: Standard deviation of the clean signal, in its own units.
         autocast: Reduced-precision type of the network's matrix products, or None for the
             type of the weights. Pre- and post-scaling stay in the type of ``x``.
+        label_scale: Factor of ``log(sigma)`` in the label; 1/4 in the published networks.
     """
 
-    LABEL_SCALE = 10.0
-
     def __init__(
-        self, network: nn.Module, sigma_data: float, autocast: torch.dtype | None = None
+        self,
+        network: nn.Module,
+        sigma_data: float,
+        autocast: torch.dtype | None = None,
+        *,
+        label_scale: float = 10.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.sigma_data = sigma_data
         self.autocast = autocast
+        self.label_scale = label_scale
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """See :meth:`Denoiser.forward`."""
@@ -68,7 +74,7 @@ class KarrasDenoiser(Denoiser):
             weight_dtype = next(self.network.parameters(), x).dtype
             output = self.network(
                 (x / total.sqrt()).to(weight_dtype),
-                (self.LABEL_SCALE * levels.log()).to(weight_dtype),
+                (self.label_scale * levels.log()).to(weight_dtype),
             )
         skip, out = self.sigma_data**2 / total, s * self.sigma_data / total.sqrt()
         return skip * x + out * output.to(x.dtype)

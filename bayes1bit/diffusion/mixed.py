@@ -68,10 +68,10 @@ class MixedDenoiser(Denoiser):
 class MixedPrior(DiffusionPrior):
     """Two diffusion priors of the same signals: the cheap one at high noise, the exact one below.
 
-    Largest level: the cheap prior's. Smallest level, solver, number of steps and probes: the exact
-    prior's. The denoisers are shared with the two priors, not copied, and are called through them:
-    :func:`~bayes1bit.diffusion.count_evaluations` of the mixed prior counts all calls, of
-    ``prior.cheap`` and ``prior.exact`` those that went to each.
+    Largest level: the cheap prior's. Smallest level, solver, number of steps, sampling and probes:
+    the exact prior's. The denoisers are shared with the two priors, not copied, and are called
+    through them: :func:`~bayes1bit.diffusion.count_evaluations` of the mixed prior counts all
+    calls, of ``prior.cheap`` and ``prior.exact`` those that went to each.
 
     Args:
         cheap: Prior whose denoiser answers at levels from ``switch`` up.
@@ -129,6 +129,7 @@ class MixedPrior(DiffusionPrior):
             data_range=exact.data_range,
             solver=exact.solver,
             num_steps=exact.num_steps,
+            sampling=exact.sampling,
             probes=exact.probes,
             max_batch=min(bounds, default=None),
             validate_args=validate_args,

@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from bayes1bit.diffusion.denoiser import Denoiser
 from bayes1bit.diffusion.flow import log_density
 from bayes1bit.diffusion.levels import karras_levels
+from bayes1bit.diffusion.sampling import Sampling
 from bayes1bit.diffusion.solvers import Ancestral, ReverseSolver, VarianceCorrected
 from bayes1bit.errors import InputError
 
@@ -33,12 +34,15 @@ class DiffusionPrior(TorchDistribution):
         error: Mean squared denoising error per dimension as a function of sigma, for instance an
             :class:`~bayes1bit.diffusion.levels.ErrorTable`.
         data_range: Lowest and highest value a clean signal can take, where there is one.
-        solver: Reverse solver of :meth:`sample` and :meth:`sample_given`. By default
-            ``VarianceCorrected()`` where the error is known, ``Ancestral()`` otherwise.
-        num_steps: Denoiser calls from ``sigma_max`` down.
+        solver: Reverse solver of :meth:`sample_given`. By default ``VarianceCorrected()`` where
+            the error is known, ``Ancestral()`` otherwise.
+        num_steps: Its steps, if it started at ``sigma_max``.
+        sampling: How :meth:`sample` draws; by default by ``solver``, in ``num_steps`` steps over
+            Karras levels.
         probes: Hutchinson probes of :meth:`log_prob` in more than 64 dimensions; in fewer the
             trace is exact.
-        max_batch: Most signals in one denoiser call, which bounds the memory; None for no bound.
+        max_batch: Most signals in one denoiser call, which bounds the memory, of
+            :meth:`sample` and of gradients through the denoiser too; None for no bound.
 
     Raises:
         InputError: If the levels are not ``0 < sigma_min < sigma_max``, ``num_steps`` is less
@@ -59,6 +63,7 @@ class DiffusionPrior(TorchDistribution):
         data_range: tuple[float, float] | None = None,
         solver: ReverseSolver | None = None,
         num_steps: int = 40,
+        sampling: Sampling | None = None,
         probes: int = 8,
         max_batch: int | None = None,
         validate_args: bool | None = None,
@@ -77,6 +82,7 @@ class DiffusionPrior(TorchDistribution):
         self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
         self.data_range = data_range
         self.solver = solver or (Ancestral() if error is None else VarianceCorrected())
+        self.sampling = sampling or Sampling(self.solver, "karras", num_steps)
         self.num_steps, self.probes, self.max_batch = num_steps, probes, max_batch
         self._error = error
         super().__init__(torch.Size(), torch.Size(event_shape), validate_args=validate_args)
@@ -102,7 +108,11 @@ class DiffusionPrior(TorchDistribution):
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
     def to(self, device: str | torch.device) -> "DiffusionPrior":
-        """Move the denoiser, in place, and return the prior."""
+        """Move the denoiser, in place, and return the prior.
+
+        That is all there is to move: levels are numbers, and a table of errors is looked up on the
+        CPU.
+        """
         self.denoiser.to(device)
         return self
 
@@ -223,7 +233,7 @@ class DiffusionPrior(TorchDistribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw signals by reverse diffusion from pure noise.
+        """Draw signals by reverse diffusion from pure noise, as :attr:`sampling` says.
 
         Args:
             sample_shape: Leading shape of independent draws.
@@ -233,7 +243,7 @@ class DiffusionPrior(TorchDistribution):
         """
         shape = self._extended_shape(torch.Size(sample_shape))
         x = self.sigma_max * torch.randn(shape, dtype=self.dtype, device=self.device)
-        return self.solver(self, x, self.levels())
+        return self.sampling(self, x)
 
     @torch.no_grad()
     def sample_given(

@@ -1,5 +1,6 @@
 """Networks that can stand inside a denoiser, in full precision and in bits."""
 
+from bayes1bit.networks.adm import ADMUNet
 from bayes1bit.networks.bidiffsr import BIDiffSR
 from bayes1bit.networks.bidiffsr_parts import CPDown, CPUp, CSFusion
 from bayes1bit.networks.binary_units import (
@@ -17,6 +18,7 @@ from bayes1bit.networks.binary_units import (
 )
 from bayes1bit.networks.bit_unit import BitUnit
 from bayes1bit.networks.bitunet import BitUNet
+from bayes1bit.networks.compiled import compile_network
 from bayes1bit.networks.counting import Counts, Shares, count, measure_shares
 from bayes1bit.networks.pack import pack, packable
 from bayes1bit.networks.sr3 import SR3UNet
@@ -27,6 +29,7 @@ __all__ = [
     "BBCU",
     "BINARIZERS",
     "BNN",
+    "ADMUNet",
     "BIDiffSR",
     "BIDiffSRUnit",
     "BinaryUnit",
@@ -48,6 +51,7 @@ __all__ = [
     "TaR",
     "XNORNet",
     "anneal",
+    "compile_network",
     "count",
     "measure_shares",
     "pack",

@@ -55,8 +55,8 @@ def load_checkpoint(
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {})["bayes1bit"])
-            _check_shapes(file, network)
+            facts = _read_facts((file.metadata() or {})["bayes1bit"])
+            _check_tensors(file, network)
             with torch.no_grad():
                 for (name, parameter), shadow in zip(
                     network.named_parameters(), average.shadow_params, strict=True
@@ -68,25 +68,39 @@ def load_checkpoint(
                     for moment in MOMENTS:
                         stored = file.get_tensor(f"adam.{moment}.{name}")
                         state[moment] = stored.to(parameter.device)
-    except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        reason = f"it has no entry {error}" if isinstance(error, KeyError) else error
         raise InputError(
-            f"{path} is not a checkpoint of this recipe's network ({error}); "
-            "use another --out folder, or remove it to start afresh"
+            f"{path} is not a checkpoint of this recipe's network ({reason}); expected is the "
+            "safetensors file that bayes1bit train wrote with the same [network]: use another "
+            "--out folder, or remove it to start afresh"
         ) from error
     average.optimization_step = facts["step"]
     return facts
 
 
-def _check_shapes(file: Any, network: nn.Module) -> None:
+def _read_facts(text: str) -> dict[str, Any]:
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError(f"its facts are {facts!r}, not a step and seconds")
+    step, seconds = facts["step"], facts["seconds"]
+    if type(step) is not int or step < 0 or not isinstance(seconds, int | float):
+        raise ValueError(f"its facts are step {step!r} and {seconds!r} seconds, not numbers")
+    return facts
+
+
+def _check_tensors(file: Any, network: nn.Module) -> None:
     kinds = ("network", "average", *(f"adam.{moment}" for moment in MOMENTS))
     expected = {
-        f"{kind}.{name}": list(parameter.shape)
+        f"{kind}.{name}": f"F32 of shape {list(parameter.shape)}"
         for name, parameter in network.named_parameters()
         for kind in kinds
     }
-    stored = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    stored = {}
+    for name in file.keys():  # noqa: SIM118
+        part = file.get_slice(name)
+        stored[name] = f"{part.get_dtype()} of shape {part.get_shape()}"
     if stored != expected:
-        different = min(
-            name for name in {*stored, *expected} if stored.get(name) != expected.get(name)
-        )
-        raise RuntimeError(f"{different} differs")
+        name = min(name for name in {*stored, *expected} if stored.get(name) != expected.get(name))
+        wanted, found = expected.get(name, "absent"), stored.get(name, "absent")
+        raise ValueError(f"{name} must be {wanted}, and is {found}")

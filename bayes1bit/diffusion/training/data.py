@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bayes1bit.diffusion.training.readers import read_labels, read_signals
+from bayes1bit.diffusion.training.folders import read_folder
+from bayes1bit.diffusion.training.readers import IDX_NAMES, idx_files, read_labels, read_signals
 from bayes1bit.diffusion.training.recipe import DataSettings
 from bayes1bit.errors import InputError
 from bayes1bit.pictures import check_values
@@ -27,7 +28,7 @@ class Signals:
         """Read the training split at ``path`` and set the last ``held_out`` signals aside.
 
         Args:
-            path: See :func:`~bayes1bit.diffusion.training.readers.read_signals`.
+            path: See :func:`read_split`.
             settings: The ``[data]`` table of the recipe.
 
         Raises:
@@ -54,7 +55,10 @@ def read_split(
     """Read the signals of a split that a recipe wants.
 
     Args:
-        path: See :func:`~bayes1bit.diffusion.training.readers.read_signals`.
+        path: A file or folder that
+            :func:`~bayes1bit.diffusion.training.readers.read_signals` reads, or a folder of
+            pictures or recordings, see
+            :func:`~bayes1bit.diffusion.training.folders.read_folder`.
         split: "train" or "test".
         settings: The ``[data]`` table of a recipe; signals whose label it drops are left out.
         count: How many, the first ones; all if None.
@@ -65,7 +69,12 @@ def read_split(
     Raises:
         InputError: See :meth:`Signals.load`.
     """
-    if settings.drop:
+    path = Path(path)
+    if path.is_dir() and not any(idx_files(path, name) for name in IDX_NAMES):
+        if settings.drop:
+            raise InputError(f"data.drop needs labels, which a folder of files has not: {path}")
+        array = read_folder(path, split, settings, count)
+    elif settings.drop:
         array = read_signals(path, split)
         labels = read_labels(path, split, settings.labels)
         if len(labels) != len(array):

@@ -42,8 +42,7 @@ def read_signals(path: str | Path, split: str, count: int | None = None) -> np.n
     """
     path = Path(path)
     if path.is_dir():
-        candidates = [path / f"{IDX_NAMES[split]}{end}" for end in ("", ".gz")]
-        found = [candidate for candidate in candidates if candidate.is_file()]
+        found = idx_files(path, split)
         if not found:
             raise InputError(f"{path} holds no {IDX_NAMES[split]} or {IDX_NAMES[split]}.gz")
         path = found[0]
@@ -60,6 +59,12 @@ def read_signals(path: str | Path, split: str, count: int | None = None) -> np.n
             "shape (count, length), (count, height, width) or either with channels last"
         )
     return signals
+
+
+def idx_files(folder: Path, split: str) -> list[Path]:
+    """The IDX files of a split that a folder holds, plain before compressed."""
+    candidates = [folder / f"{IDX_NAMES[split]}{end}" for end in ("", ".gz")]
+    return [candidate for candidate in candidates if candidate.is_file()]
 
 
 def read_labels(path: str | Path, split: str, name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ architecture, ``[noise]`` the range of levels and how training draws them, ``[tr
 optimisation, and ``[card]`` what the model card says about source and terms. A sixth,
 ``[distillation]``, names a teacher. Every key has the name of a field below, or for ``[network]``
 of :mod:`~bayes1bit.diffusion.training.network_settings`; an unknown or mistyped key is an error.
+``docs/training.md`` lists them all.
 """
 
 import dataclasses
@@ -23,7 +24,10 @@ POSITIVE = {
     "noise": ("sigma_data", "log_std"),
     "training": ("signals", "batch_size", "learning_rate", "log_every", "checkpoint_every"),
 }
-NOT_NEGATIVE = {"data": ("pad",), "training": ("warmup_steps", "weight_decay", "seed")}
+NOT_NEGATIVE = {
+    "data": ("pad", "rate"),
+    "training": ("warmup_steps", "weight_decay", "seed", "evaluate_every"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class DataSettings:
         held_out: Number of training signals, the last ones, kept out of training to measure the
             denoising error.
         flip: Whether to mirror half of the training signals, left to right.
+        resize: Whether to cut the middle out of pictures of another size, and resize it. For
+            folders of pictures.
+        rate: Samples per second that recordings must have, in Hz; 0 for any. For signals of one
+            dimension.
     """
 
     event_shape: tuple[int, ...]
@@ -54,6 +62,8 @@ class DataSettings:
     drop: tuple[int, ...] = ()
     held_out: int = 2000
     flip: bool = False
+    resize: bool = False
+    rate: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,8 @@ class TrainingSettings:
         seed: Seed of initial weights, order of signals, levels and noise.
         log_every: Steps between two lines of the training log.
         checkpoint_every: Steps between two checkpoints.
+        evaluate_every: Steps between two measurements of the loss on held-out signals; 0 for one
+            at every checkpoint.
     """
 
     signals: int
@@ -106,6 +118,7 @@ class TrainingSettings:
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 500
+    evaluate_every: int = 0
 
     @property
     def steps(self) -> int:
@@ -128,12 +141,21 @@ class DistillationSettings:
 
 @dataclass(frozen=True)
 class CardSettings:
-    """What the model card says beyond the measured figures."""
+    """What the model card says beyond the measured figures.
+
+    Attributes:
+        title: Name of the prior.
+        summary: What the signals are, in a sentence.
+        source: Where the data come from, and which of them were used.
+        terms: Terms of use of the weights and of the data.
+        unit: Unit of the signals' values, such as "mV"; empty for none.
+    """
 
     title: str
     summary: str
     source: str
     terms: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,6 +215,15 @@ class Recipe:
                 "data.event_shape must be [channels, height, width] with 1 or 3 channels, or "
                 f"[channels, length]; got {list(shape)}"
             )
+        if 2 * self.data.pad >= min(shape[1:]):
+            raise InputError(
+                f"data.pad = {self.data.pad} on both sides leaves nothing of data.event_shape "
+                f"{list(shape)}"
+            )
+        if self.data.resize and not picture:
+            raise InputError("data.resize is for pictures; data.event_shape is that of signals")
+        if self.data.rate and picture:
+            raise InputError("data.rate is for recordings; data.event_shape is that of pictures")
         if self.data.drop and not self.data.labels:
             raise InputError("data.drop needs data.labels, the name of the labels to drop")
         if not self.data.low < self.data.high:
@@ -215,6 +246,8 @@ class Recipe:
             raise InputError("training.seed must be less than 2**32")
         if not 0 <= self.training.ema_decay < 1:
             raise InputError("training.ema_decay must be in [0, 1)")
+        if not 0 <= getattr(self.network, "dropout", 0.0) < 1:
+            raise InputError("network.dropout must be in [0, 1)")
         if not 0 <= self.training.binary_from < 1:
             raise InputError("training.binary_from must be in [0, 1)")
         if self.distillation is not None and not 0 <= self.distillation.weight <= 1:

@@ -9,8 +9,10 @@ import torch
 
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
 from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
+from bayes1bit.diffusion.training import held_out
 from bayes1bit.diffusion.training.card import write_card
 from bayes1bit.diffusion.training.data import Signals
+from bayes1bit.diffusion.training.processes import Processes
 from bayes1bit.diffusion.training.recipe import Recipe
 from bayes1bit.diffusion.training.trainer import train
 from bayes1bit.errors import InputError
@@ -21,6 +23,7 @@ from bayes1bit.zoo import as_stored, load_prior, save_prior
 
 LEVELS = 32
 GRID = (8, 8)
+LINE_GRID = (8, 4)
 
 
 def run(
@@ -30,23 +33,24 @@ def run(
     *,
     device: str | torch.device = "cpu",
     progress: bool = True,
-) -> Path:
+) -> Path | None:
     """Train a prior, or go on with an interrupted training, and write its folder.
 
     The folder ends up with ``recipe.toml``, ``weights.safetensors``, ``MODEL_CARD.md``,
-    ``samples.png``, ``error.csv`` and the training's own ``training.csv`` and
-    ``checkpoint.safetensors`` (neither of which a prior needs). Running again after the last step
+    ``samples.png``, ``error.csv`` and the training's own ``training.csv``, ``held_out.csv`` and
+    ``checkpoint.safetensors`` (none of which a prior needs). Running again after the last step
     only writes the results again.
 
     Args:
         recipe_path: Recipe file, or a folder that holds one.
-        data_path: Signals; see :func:`~bayes1bit.diffusion.training.readers.read_signals`.
+        data_path: Signals; see :func:`~bayes1bit.diffusion.training.data.read_split`.
         out: Folder to write to.
         device: Where to train.
         progress: Whether to show progress bars.
 
     Returns:
-        The prior's folder, which :func:`bayes1bit.load_prior` reads.
+        The prior's folder, which :func:`bayes1bit.load_prior` reads; None in the processes that
+        only help the first one to train.
 
     Raises:
         InputError: If recipe, signals or an earlier checkpoint cannot be used, or ``out`` cannot
@@ -61,7 +65,14 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
         raise InputError(f"cannot write to {out}: {failure.strerror}") from failure
-    denoiser, seconds = train(recipe, signals, out, device=device, progress=progress)
+    processes = Processes(device, recipe.training.batch_size)
+    denoiser, seconds = train(
+        recipe, signals, out, device=device, progress=progress, processes=processes
+    )
+    processes.end()
+    if not processes.is_main:
+        return None
+    device = processes.device
     facts = _size(denoiser, recipe)
     # what is measured is what is shipped: packed, or rounded to half precision, run in float32
     denoiser.autocast = None
@@ -80,8 +91,8 @@ def run(
         with complete_or_absent(out / "recipe.toml") as temporary:
             temporary.write_bytes(recipe_path.read_bytes())
     _write_error(out / "error.csv", error)
-    _write_samples(out, device)
-    write_card(out, recipe, facts, error)
+    sampling = _write_samples(out, recipe, device)
+    write_card(out, recipe, facts, error, sampling, held_out.read(out / held_out.FILE))
     return out
 
 
@@ -101,13 +112,21 @@ def _write_error(path: Path, error: ErrorTable) -> None:
         writer.writerows(zip(error.sigma.tolist(), error.error.tolist(), strict=True))
 
 
-def _write_samples(out: Path, device: str | torch.device) -> None:
+def _write_samples(out: Path, recipe: Recipe, device: str | torch.device) -> str:
+    """Draw samples, and say how."""
+    from bayes1bit.diagnostics.line_grid import plot_line_grid
     from bayes1bit.diagnostics.plots import plot_grid
 
     prior = load_prior(out, device=device)
+    is_line = len(prior.event_shape) == 2
+    rows, columns = LINE_GRID if is_line else GRID
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        samples = prior.sample((GRID[0] * GRID[1],))
-    figure = plot_grid(samples.cpu(), columns=GRID[1], data_range=prior.data_range)
+        samples = prior.sample((rows * columns,)).cpu()
+    if is_line:
+        figure = plot_line_grid(samples, columns=columns, unit=recipe.card.unit)
+    else:
+        figure = plot_grid(samples, columns=columns, data_range=prior.data_range)
     with complete_or_absent(out / "samples.png") as temporary:
         figure.savefig(temporary)
+    return str(prior.sampling)

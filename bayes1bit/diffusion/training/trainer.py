@@ -10,7 +10,8 @@ and descends
 
 whose weight makes the network's own target have unit variance at every level. All randomness of
 step k comes from generators seeded with (seed, k), so a run resumed from a checkpoint repeats
-exactly what an uninterrupted run does.
+exactly what an uninterrupted run does. Measurements on the way
+(:mod:`~bayes1bit.diffusion.training.held_out`) have generators of their own.
 
 With a teacher the clean picture is replaced by :math:`(1 - w)\, x + w\, D_t(x_\sigma, \sigma)`.
 The minimiser of the loss is the conditional mean of the target given :math:`x_\sigma`, and a
@@ -19,23 +20,28 @@ does not move, but what scatters the picture around it is gone from the gradient
 that is nearly everything.
 """
 
-import csv
 import math
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.training.checkpoint import load_checkpoint, save_checkpoint
 from bayes1bit.diffusion.training.data import Signals
+from bayes1bit.diffusion.training.held_out import HeldOutLoss
+from bayes1bit.diffusion.training.log import StepLog
+from bayes1bit.diffusion.training.loss import edm_loss
 from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
+from bayes1bit.diffusion.training.processes import Processes
 from bayes1bit.diffusion.training.recipe import NoiseSettings, Recipe, TrainingSettings
 from bayes1bit.errors import InputError
-from bayes1bit.files import complete_or_absent
+from bayes1bit.files import discard_incomplete
 from bayes1bit.networks import anneal
 from bayes1bit.networks.binary_base import use_real_weights
 from bayes1bit.zoo import load_prior
@@ -49,36 +55,6 @@ def learning_rate_factor(step: int, settings: TrainingSettings) -> float:
     """Linear warm-up, then half a cosine down to zero at the last step."""
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     return warmup * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
-
-
-def edm_loss(
-    denoiser: KarrasDenoiser,
-    x: Tensor,
-    sigma: Tensor,
-    eps: Tensor,
-    teacher: Denoiser | None = None,
-    share: float = 1.0,
-) -> Tensor:
-    """EDM objective of a batch.
-
-    Args:
-        denoiser: What to train.
-        x: Clean signals, shape (batch, *event).
-        sigma: Levels, shape (batch,).
-        eps: Noise, shape of ``x``.
-        teacher: Another denoiser to learn from.
-        share: Its share in the target, in [0, 1].
-
-    Returns:
-        The loss, shape ().
-    """
-    s = sigma.view(-1, *[1] * (x.ndim - 1))
-    weight = (s.square() + denoiser.sigma_data**2) / (s * denoiser.sigma_data).square()
-    noisy, target = x + s * eps, x
-    if teacher is not None:
-        with torch.no_grad():
-            target = x.lerp(teacher(noisy, sigma), share)
-    return (weight * (denoiser(noisy, sigma) - target).square()).mean()
 
 
 def draw_batch(
@@ -125,16 +101,19 @@ def train(
     *,
     device: str | torch.device = "cpu",
     progress: bool = True,
+    processes: Processes | None = None,
 ) -> tuple[KarrasDenoiser, float]:
     """Train, or go on training, the denoiser of a recipe.
 
     Args:
         recipe: What to train.
         signals: Training and held-out signals.
-        out: Folder for ``checkpoint.safetensors`` and ``training.csv``. A checkpoint found there
-            is resumed.
+        out: Folder for ``checkpoint.safetensors``, ``training.csv`` and ``held_out.csv``. A
+            checkpoint found there is resumed.
         device: Where to train.
         progress: Whether to show a progress bar.
+        processes: Those that train together; by default those that ``accelerate launch`` started,
+            most often this one alone.
 
     Returns:
         The denoiser with averaged weights, and the seconds spent in training, over all resumed
@@ -146,6 +125,8 @@ def train(
         FloatingPointError: If the loss is no longer finite.
     """
     settings, out = recipe.training, Path(out)
+    processes = processes or Processes(device, settings.batch_size)
+    device = processes.device
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -161,29 +142,37 @@ def train(
     if (out / CHECKPOINT).exists():
         facts = load_checkpoint(out / CHECKPOINT, denoiser, average, optimizer)
         step, seconds = facts["step"], facts["seconds"]
-    _forget_after(out / LOG, step)
+    processes.wait()
+    log, held_out = StepLog(out / LOG, FIELDS), HeldOutLoss(recipe, signals, out, device)
+    if processes.is_main:
+        discard_incomplete(out / CHECKPOINT)
+        log.forget_after(step)
+        held_out.forget_after(step)
     started = time.perf_counter() - seconds
     recent: list[Tensor] = []
     remaining = range(step, settings.steps)
     with (
-        tqdm(remaining, "training", unit="step", disable=not progress) as bar,
-        torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []),
+        tqdm(
+            remaining, "training", unit="step", disable=not (progress and processes.is_main)
+        ) as bar,
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
         for step in bar:
             batch = draw_batch(signals, recipe.noise, settings, step)
-            x, sigma, eps = (tensor.to(device) for tensor in batch)
+            x, sigma, eps = map(processes.share, batch)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(step, settings)
             anneal(denoiser, step / settings.steps)
             use_real_weights(denoiser, step < settings.binary_from * settings.steps)
             # dropout draws from the global generator
-            torch.manual_seed(_step_seed(settings, step))
+            torch.manual_seed(processes.seed(_step_seed(settings, step)))
             loss = edm_loss(denoiser, x, sigma, eps, teacher, share)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            loss = processes.average(loss, parameters)
             optimizer.step()
             average.step(parameters)
-            recent.append(loss.detach())
+            recent.append(loss)
             done = step + 1
             if done % settings.log_every == 0 or done == settings.steps:
                 seconds = time.perf_counter() - started
@@ -191,9 +180,15 @@ def train(
                 recent.clear()
                 _check_finite(mean, done)
                 bar.set_postfix(loss=f"{mean:.4f}")
-                _log(out / LOG, done, seconds, mean)
+                if processes.is_main:
+                    log.append([done, f"{seconds:.1f}", f"{mean:.5f}"])
+            if processes.is_main and held_out.is_due(done, settings.steps):
+                with _averaged(average, parameters):
+                    held_out.measure(denoiser, done)
             if done % settings.checkpoint_every == 0 or done == settings.steps:
                 _check_finite(loss.item(), done)
+                if not processes.is_main:
+                    continue
                 facts = {"step": done, "seconds": time.perf_counter() - started}
                 save_checkpoint(out / CHECKPOINT, denoiser, average, optimizer, facts)
     average.copy_to(parameters)
@@ -208,28 +203,19 @@ def _step_seed(settings: TrainingSettings, step: int) -> int:
     return (settings.seed * 0x9E3779B1 + step) % 2**32
 
 
+@contextmanager
+def _averaged(average: EMAModel, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Put the averaged weights into the network for as long as the block lasts."""
+    average.store(parameters)
+    average.copy_to(parameters)
+    try:
+        yield
+    finally:
+        average.restore(parameters)
+
+
 def _check_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"the loss is not finite at step {step}: lower training.learning_rate"
         )
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop lines of the log that the interrupted run wrote after its last checkpoint."""
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        with complete_or_absent(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(row for row in rows if int(row["step"]) <= step)
-
-
-def _log(path: Path, step: int, seconds: float, loss: float) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(FIELDS)
-        writer.writerow([step, f"{seconds:.1f}", f"{loss:.5f}"])
