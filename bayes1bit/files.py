@@ -46,3 +46,10 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard_incomplete(path: str | Path) -> None:
+    """Remove what :func:`complete_or_absent` left beside ``path`` in a process that was killed."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        temporary.unlink(missing_ok=True)

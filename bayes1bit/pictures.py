@@ -35,7 +35,7 @@ def read_signal(
         path: A PNG or JPEG picture of 8 bits per channel, whose 0 to 255 are mapped to the data
             range and which is converted to grey or to RGB as the number of channels asks; or a
             ``.npy`` array of floats, taken as they are, or of uint8, mapped as those of pictures.
-            A one-channel array may have shape (height, width).
+            An array of one channel may lack that dimension: (height, width), or (length,).
         event_shape: Shape of the signal; (channels, height, width) with 1 or 3 channels for
             pictures, anything for arrays.
         data_range: Lowest and highest value of signals.
@@ -47,10 +47,9 @@ def read_signal(
         InputError: If the file is missing, damaged, of another kind or of another size, or if
             values are NaN, infinite or outside the data range.
     """
-    path = Path(path)
+    path, shape = Path(path), tuple(event_shape)
     if not path.is_file():
-        raise InputError(f"there is no file {path}; give a PNG or JPEG picture or a .npy array")
-    shape = tuple(event_shape)
+        raise InputError(f"there is no file {path}; give {_wanted_file(shape)}")
     stored = _read_array(path, shape) if path.suffix == ".npy" else _read_picture(path, shape)
     if stored.dtype != torch.uint8:
         check_values(stored, data_range, str(path))
@@ -75,7 +74,7 @@ def write_picture(path: str | Path, signal: Tensor, data_range: tuple[float, flo
 
     from bayes1bit.files import complete_or_absent
 
-    if signal.ndim != 3 or len(signal) not in _MODES:
+    if not is_picture(signal.shape):
         raise InputError(f"a picture has shape (1 or 3, height, width), got {tuple(signal.shape)}")
     check_values(signal, data_range, "the signal")
     low, high = data_range
@@ -86,15 +85,27 @@ def write_picture(path: str | Path, signal: Tensor, data_range: tuple[float, flo
 
 
 def example_signals(prior_folder: str | Path) -> list[Path]:
-    """Example pictures that come with a prior, none of which it was trained on.
+    """Example signals that come with a prior, none of which it was trained on.
 
     Args:
         prior_folder: The prior's folder.
 
     Returns:
-        The PNG files of its subfolder ``examples``, sorted by name; empty if it has none.
+        The ``.png`` and ``.npy`` files of its subfolder ``examples``, sorted by name; empty if it
+        has none.
     """
-    return sorted(Path(prior_folder).glob("examples/*.png"))
+    files = Path(prior_folder).glob("examples/*")
+    return sorted(file for file in files if file.suffix in (".png", ".npy"))
+
+
+def is_picture(event_shape: Sequence[int]) -> bool:
+    """Whether signals of a shape are grey or colour pictures: (1 or 3, height, width)."""
+    return len(event_shape) == 3 and event_shape[0] in _MODES
+
+
+def signal_word(event_shape: Sequence[int]) -> str:
+    """What to call a signal of a shape in a sentence: "picture" or "signal"."""
+    return "picture" if is_picture(event_shape) else "signal"
 
 
 def check_values(values: Tensor, data_range: tuple[float, float], name: str) -> None:
@@ -121,6 +132,12 @@ def check_values(values: Tensor, data_range: tuple[float, float], name: str) -> 
         )
 
 
+def _wanted_file(shape: tuple[int, ...]) -> str:
+    if is_picture(shape):
+        return "a PNG or JPEG picture or a .npy array"
+    return f"a .npy array of shape {shape}"
+
+
 def _read_array(path: Path, shape: tuple[int, ...]) -> Tensor:
     import numpy as np
 
@@ -133,7 +150,7 @@ def _read_array(path: Path, shape: tuple[int, ...]) -> Tensor:
         raise InputError(f"{path} is an archive of arrays; give a .npy file with one array")
     _check_kind(path, array)
     if array.shape != shape:
-        if len(shape) != 3 or shape[0] != 1 or array.shape != shape[1:]:
+        if len(shape) < 2 or shape[0] != 1 or array.shape != shape[1:]:
             raise InputError(f"{path} has shape {array.shape}, but the signal must have {shape}")
         array = array[None]
     return torch.from_numpy(array.astype(array.dtype if array.dtype == np.uint8 else np.float32))
@@ -148,32 +165,50 @@ def _check_kind(path: Path, array: "np.ndarray") -> None:
 
 def _read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if len(shape) != 3 or shape[0] not in _MODES:
+    if not is_picture(shape):
         raise InputError(
             f"a signal of shape {shape} cannot be read from {path}: give a .npy array, as "
             "pictures have shape (1 or 3, height, width)"
         )
     channels, height, width = shape
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as stored:
-            # cameras store how to turn a picture, and every viewer turns it
-            stored.load()
-            picture = ImageOps.exif_transpose(stored)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "cannot identify it" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(
-            f"{path} is damaged or not a PNG or JPEG picture or .npy array ({reason})"
-        ) from error
+    picture = open_picture(path, channels, "PNG or JPEG picture or .npy array")
     if picture.size != (width, height):
         raise InputError(
             f"{path} is {picture.width}x{picture.height} pixels (width x height), but the signal "
             f"must be {width}x{height}; resize or crop the picture first"
         )
-    _check_mode(path, picture)
-    array = np.array(picture.convert(_MODES[channels]))
+    array = np.array(picture)
     return torch.from_numpy(array).reshape(height, width, channels).movedim(-1, 0).contiguous()
+
+
+def open_picture(
+    path: Path, channels: int, wanted: str, formats: Sequence[str] = ("PNG", "JPEG")
+) -> "Image":
+    """Decode a picture of 8 bits per channel, the way up that viewers show it.
+
+    Args:
+        path: Picture file.
+        channels: 1 to convert it to grey, 3 to RGB.
+        wanted: What the file should have been, for the message of an error.
+        formats: Formats to accept, by Pillow's names.
+
+    Raises:
+        InputError: If the file is damaged, of another format, of more than 8 bits per channel, or
+            has transparent pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=formats) as stored:
+            # cameras store how to turn a picture, and every viewer turns it
+            stored.load()
+            picture = ImageOps.exif_transpose(stored)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "cannot identify it" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"{path} is damaged or not a {wanted} ({reason})") from error
+    _check_mode(path, picture)
+    return picture.convert(_MODES[channels])
 
 
 def _check_mode(path: Path, picture: "Image") -> None:

@@ -148,13 +148,15 @@ def test_loading_needs_at_least_what_is_held():
 
 def test_command_speed_times_networks_in_place_of_operators(monkeypatch, small_networks):
     monkeypatch.setattr(network_speed, "convolution_speed", lambda: [{"channels": 64}])
+    monkeypatch.setattr(network_speed, "option_speed", lambda batch: [{"batch": batch}])
     for name in ("operator_speed", "operator_memory", "target_overhead", "data_step_speed"):
         monkeypatch.setattr(speed, name, lambda name=name: [{"part": name}])
     result = command("speed", "--networks", "--batch", 2, "--json")
     assert result.exit_code == 0, result.stderr
-    convolutions, denoisers = json.loads(result.stdout).values()
+    convolutions, denoisers, with_options = json.loads(result.stdout).values()
     assert convolutions == [{"channels": 64}]
     assert [row["batch"] for row in denoisers] == [2, 2]
+    assert with_options == [{"batch": 2}]
     assert len(json.loads(command("speed", "--json").stdout)) == 4
     assert "--networks" in complaint("speed", "--batch", 2)
 

@@ -348,9 +348,11 @@ def test_priors_lists_what_is_shipped(run, tiny_prior, monkeypatch):
     monkeypatch.setattr(zoo, "shipped_priors", lambda: {"tiny": tiny_prior})
     result = run("priors")
     assert result.exit_code == 0, result.stderr
-    for text in ("tiny", "1x8x8", "306,340", "64", "0.6 MB", "0.1000", "Do as you like."):
-        assert text in result.stdout
     (facts,) = json_of(run("priors", "--json"))
+    loss = f"{facts['held_out_loss']:.4f}"
+    for text in ("tiny", "1x8x8", "306,340", "64 pictures", "0.6 MB", loss, "Do as you like."):
+        assert text in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
     assert facts["path"] == str(tiny_prior)
     assert facts["bytes"] == (tiny_prior / zoo.WEIGHTS).stat().st_size
     assert facts["error"] == {"sigma": 0.5, "mse": pytest.approx(0.1)}
@@ -489,7 +491,7 @@ REFUSED = {
     "no such option": ((*DEMO, "--loud"), "No such option: --loud"),
     "no such global option": (("--loud",), "No such option: --loud"),
     "not a number": ((*DEMO, "--ratio", "four"), "Invalid value for '--ratio'"),
-    "missing argument": (("measure", "--out", "m.nc"), "Missing argument 'PICTURE'"),
+    "missing argument": (("measure", "--out", "m.nc"), "Missing argument 'SIGNAL'"),
     "missing option": (("measure", "PICTURE"), "Missing option '--out'"),
     "no samples": ((*DEMO, "--num-samples", 0), "Invalid value for '--num-samples'"),
     "negative seed": ((*DEMO, "--seed", -1), "Invalid value for '--seed'"),

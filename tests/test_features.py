@@ -101,6 +101,21 @@ def test_features_are_fixed_by_the_seed_alone():
     assert RandomConvolutionFeatures(3)(pictures.expand(3, 3, 28, 28)).shape == (3, 60)
 
 
+def test_features_of_pictures_are_what_they_always_were():
+    # distances that were reported are comparable only as long as these numbers stay
+    grey = shapes(3, 0)
+    numbers = RandomConvolutionFeatures(1)(grey)[0, [0, 3, 4, 19, 20, 35, 36, 51]]
+    expected = [
+        *(-0.8315946459770203, -0.872499406337738, 0.048043373972177505, 0.0725320428609848),
+        *(0.04919063672423363, 0.03413784131407738, 0.03096216544508934, 0.03625749424099922),
+    ]
+    torch.testing.assert_close(numbers, torch.tensor(expected), rtol=1e-5, atol=1e-7)
+    colour = torch.cat([grey, -grey, grey.roll(3, -1)], 1)
+    numbers = RandomConvolutionFeatures(3, (0.0, 2.0), seed=5)(colour)[1, [0, 11, 12, 59]]
+    expected = [-1.4792252779006958, -1.9734961986541748, 0.0333259142935276, 0.02270117774605751]
+    torch.testing.assert_close(numbers, torch.tensor(expected), rtol=1e-5, atol=1e-7)
+
+
 def test_features_take_the_range_of_the_data():
     pictures = shapes(3, 0)
     bytes_like = (pictures + 1) * 127.5
@@ -122,7 +137,7 @@ def test_bad_input_is_refused():
         frechet_distance(pictures, pictures[..., 1:])
     with pytest.raises(InputError, match="at least 2"):
         frechet_distance(pictures, pictures[:1])
-    with pytest.raises(InputError, match="not pictures"):
+    with pytest.raises(InputError, match="are not pictures"):
         frechet_distance(torch.randn(4, 9), torch.randn(4, 9))
     with pytest.raises(InputError, match="NaN"):
         frechet_distance(pictures, pictures * math.nan)

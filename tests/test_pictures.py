@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 
 from bayes1bit.errors import InputError
-from bayes1bit.pictures import example_signals, read_signal, write_picture
+from bayes1bit.pictures import (
+    example_signals,
+    is_picture,
+    read_signal,
+    signal_word,
+    write_picture,
+)
 
 SHAPE = (1, 2, 3)
 GREY = np.array([[0, 51, 102], [153, 204, 255]], dtype=np.uint8)
@@ -70,6 +76,14 @@ def test_array_of_any_event_shape(tmp_path):
     assert read_signal(tmp_path / "a.npy", (5,), (0, 1)).tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
+def test_an_array_of_one_dimension_is_one_channel(tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(-4, 4, 5))
+    signal = read_signal(tmp_path / "a.npy", (1, 5), (-4, 4))
+    assert signal.tolist() == [[-4, -2, 0, 2, 4]]
+    np.save(tmp_path / "b.npy", np.linspace(-4, 4, 5)[None])
+    assert torch.equal(read_signal(tmp_path / "b.npy", (1, 5), (-4, 4)), signal)
+
+
 def test_rounding_beyond_the_range_is_allowed(tmp_path):
     np.save(tmp_path / "a.npy", np.array([-1.0009, 1.0009]))
     read_signal(tmp_path / "a.npy", (2,), (-1, 1))
@@ -85,13 +99,26 @@ def test_written_picture_reads_back(tmp_path, shape):
     )
 
 
-def test_examples_are_sorted_pngs(tmp_path):
+def test_examples_are_sorted_pictures_and_arrays(tmp_path):
     assert example_signals(tmp_path) == []
     folder = tmp_path / "examples"
     folder.mkdir()
-    for name in ("b.png", "a.png", "notes.txt"):
+    for name in ("b.png", "c.npy", "a.npy", "a.png", "notes.txt"):
         (folder / name).touch()
-    assert [path.name for path in example_signals(tmp_path)] == ["a.png", "b.png"]
+    names = [path.name for path in example_signals(tmp_path)]
+    assert names == ["a.npy", "a.png", "b.png", "c.npy"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"), [((1, 8, 8), "picture"), ((3, 8, 8), "picture"), ((1, 8), "signal")]
+)
+def test_what_a_signal_is_called(shape, word):
+    assert signal_word(shape) == word
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8), (8,), (1, 1, 8, 8)])
+def test_what_is_not_a_picture(shape):
+    assert not is_picture(shape)
 
 
 def array_file(array):
@@ -134,6 +161,14 @@ REFUSED = {
         "has transparent pixels",
     ),
     "vector from picture": ("a.png", lambda path: save(path, GREY), (6,), "give a .npy array"),
+    "missing line": ("a.npy", lambda path: None, (1, 6), r"give a .npy array of shape \(1, 6\)"),
+    "line from picture": ("a.png", lambda path: save(path, GREY), (1, 6), "give a .npy array"),
+    "line of another length": (
+        "a.npy",
+        array_file(np.zeros(5)),
+        (1, 6),
+        r"has shape \(5,\), but the signal must have \(1, 6\)",
+    ),
     "two channels": ("a.png", lambda path: save(path, GREY), (2, 2, 3), "give a .npy array"),
     "text array": ("a.npy", bytes_file(b"hello"), SHAPE, "damaged or not a .npy array"),
     "empty file": ("a.npy", bytes_file(b""), SHAPE, "damaged or not a .npy array"),

@@ -150,6 +150,31 @@ def test_lines_show_band_mean_truth_and_misses():
     assert len(right.lines) == 4
 
 
+def test_lines_say_what_they_are_in():
+    truth = torch.tensor([[1.0, 2.0, 2.0]])
+    samples = (truth + 0.3)[None].expand(5, 1, 3)
+    figure = plot_posterior(Posterior(samples), truth, unit="mV")
+    left, right = figure.axes
+    # 10 log10(9 / (3 * 0.09)) = 15.2
+    assert left.get_title().startswith("mean, SNR 15.2 dB")
+    assert (left.get_xlabel(), left.get_ylabel(), right.get_xlabel()) == (
+        *("index", "value in mV", "index"),
+    )
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["90% interval", "mean", "truth", "truth below, 3", "sample"]
+    assert plot_posterior(Posterior(samples)).axes[0].get_ylabel() == "value"
+
+
+def test_misses_of_lines_are_as_visible_as_the_axes_make_them():
+    """A prior's range is far wider than most of its signals."""
+    samples = torch.linspace(-0.1, 0.1, 21)[:, None].expand(21, 10)
+    truth = torch.zeros(10)
+    truth[3] = 0.15
+    # the miss is 0.05, 20% of what is drawn and 0.6% of the range
+    figure = plot_posterior(Posterior(samples), truth, data_range=(-4, 4))
+    assert "visibly outside 90%: 10.0%" in figure.axes[0].get_title()
+
+
 def test_heavy_samples_stand_for_a_weighted_posterior():
     samples = torch.stack([torch.full((2, 2), float(i)) for i in range(4)])
     weighted = Posterior(samples, weights=torch.tensor([0.0, 0.0, 1.0, 0.0]))

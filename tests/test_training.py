@@ -1,6 +1,5 @@
 """From a recipe and pictures to a prior's folder, on pictures of 8 by 8 with one bar each."""
 
-import copy
 import csv
 import dataclasses
 import gzip
@@ -18,22 +17,20 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from training_cases import TABLE, bars, log_rows, recipe, table, toml, toy_pictures
 
 from bayes1bit.diffusion import ErrorTable, KarrasDenoiser
 from bayes1bit.diffusion.training import Recipe, trainer
 from bayes1bit.diffusion.training.card import write_card
 from bayes1bit.diffusion.training.data import Signals, to_event_shape
+from bayes1bit.diffusion.training.held_out import expected_loss, read
+from bayes1bit.diffusion.training.loss import edm_loss
 from bayes1bit.diffusion.training.network import NETWORKS, build_denoiser
 from bayes1bit.diffusion.training.network_settings import KINDS
 from bayes1bit.diffusion.training.readers import read_signals
 from bayes1bit.diffusion.training.recipe import DataSettings, NoiseSettings, TrainingSettings
 from bayes1bit.diffusion.training.run import run
-from bayes1bit.diffusion.training.trainer import (
-    draw_batch,
-    edm_loss,
-    learning_rate_factor,
-    train,
-)
+from bayes1bit.diffusion.training.trainer import draw_batch, learning_rate_factor, train
 from bayes1bit.errors import InputError
 from bayes1bit.networks import BIDiffSR, BitUNet, PatchedUNet, SR3UNet
 from bayes1bit.networks.pack import PackedConvolution
@@ -41,22 +38,6 @@ from bayes1bit.zoo import load_prior, open_prior
 
 SHIPPED = Path(__file__).parent.parent / "priors"
 
-TABLE = {
-    "data": {"event_shape": [1, 8, 8], "held_out": 40},
-    "network": {"patch": 2, "widths": [32, 32], "attention": [False, False]},
-    "noise": {"sigma_data": 1.0, "sigma_min": 0.05, "sigma_max": 20.0},
-    "training": {
-        "signals": 16 * 40,
-        "batch_size": 16,
-        "learning_rate": 5e-3,
-        "warmup_steps": 4,
-        "ema_decay": 0.9,
-        "precision": "bfloat16",
-        "log_every": 5,
-        "checkpoint_every": 6,
-    },
-    "card": {"title": "Bars", "summary": "One bar.", "source": "Made here.", "terms": "Free."},
-}
 BITS = {"kind": "bitunet", "widths": [16, 32], "blocks": 1, "octaves": 2, "knots": 3}
 FAITHFUL = {
     "kind": "bidiffsr",
@@ -69,49 +50,9 @@ FAITHFUL = {
 SHORT = {"signals": 16 * 8, "log_every": 2, "checkpoint_every": 100}
 
 
-def table(**changes):
-    """The toy recipe with other entries, each given as ``table={key: value}``."""
-    changed = copy.deepcopy(TABLE)
-    for name, entries in changes.items():
-        changed[name].update(entries)
-    return changed
-
-
 def with_network(network, **changes):
     """The toy recipe with another ``[network]`` table."""
     return {**table(**changes), "network": network}
-
-
-def toml(tables):
-    """TOML of plain tables; JSON writes numbers, texts, truth values and lists the same way."""
-    lines = []
-    for name, entries in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in entries.items())]
-    return "\n".join(lines)
-
-
-def bars(count=200):
-    generator = np.random.default_rng(0)
-    pictures = np.zeros((count, 8, 8), np.uint8)
-    for picture in pictures:
-        row = generator.integers(8)
-        (picture if generator.integers(2) else picture.T)[row] = 255
-    return pictures
-
-
-def recipe(**changes):
-    return Recipe.from_table(table(**changes))
-
-
-def toy_pictures(settings=None):
-    settings = settings or recipe().data
-    stored = to_event_shape(bars(), settings)
-    return Signals(stored[:-40], stored[-40:], settings)
-
-
-def log_rows(out):
-    with (out / "training.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def interrupt_at(monkeypatch, stop):
@@ -204,6 +145,12 @@ def without(name, key):
         (table(data={"event_shape": [2, 8, 8]}), "1 or 3 channels"),
         (table(data={"low": 1.0, "high": 1.0}), "data.low < data.high"),
         (table(data={"pad": -1}), "data.pad must not be negative"),
+        (table(data={"pad": 4}), r"data.pad = 4 on both sides leaves nothing"),
+        (table(data={"rate": 360}), "data.rate is for recordings"),
+        (table(data={"event_shape": [1, 8], "rate": -1}), "data.rate must not be negative"),
+        (table(data={"event_shape": [1, 8], "resize": True}), "data.resize is for pictures"),
+        (table(training={"evaluate_every": -1}), "training.evaluate_every must not be negative"),
+        (with_network({**FAITHFUL, "dropout": 1.0}), r"network.dropout must be in \[0, 1\)"),
         (table(data={"held_out": 0}), "data.held_out must be positive"),
         (table(noise={"sigma_min": 0.0}), "0 < sigma_min < sigma_max"),
         (table(noise={"sigma_min": 30.0}), "0 < sigma_min < sigma_max"),
@@ -658,7 +605,11 @@ def test_interrupted_run_ends_with_the_same_weights(trained, data_path, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, data_path, out, progress=False)
     assert [int(row["step"]) for row in log_rows(out)] == [5, 10, 15, 20]
-    assert sorted(p.name for p in out.iterdir()) == ["checkpoint.safetensors", "training.csv"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "checkpoint.safetensors",
+        "held_out.csv",
+        "training.csv",
+    ]
     monkeypatch.undo()
     torch.manual_seed(123)
     run(tmp_path, data_path, out, progress=False)
@@ -862,6 +813,32 @@ def test_foreign_checkpoint_is_refused(trained, tmp_path, make):
         train(recipe(), toy_pictures(), out, progress=False)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    ["3", "[[", {}, {"step": 3}, {"step": -1, "seconds": 1.0}, {"step": "3", "seconds": 1.0}],
+)
+def test_checkpoint_with_other_facts_is_refused(trained, tmp_path, facts):
+    tensors = load_file(trained / "checkpoint.safetensors")
+    text = facts if isinstance(facts, str) else json.dumps(facts)
+    save_file(tensors, tmp_path / "checkpoint.safetensors", {"bayes1bit": text})
+    with pytest.raises(InputError, match=r"is not a checkpoint .*; expected is the safetensors"):
+        train(recipe(), toy_pictures(), tmp_path, progress=False)
+
+
+def test_refused_checkpoint_says_what_was_expected(trained, tmp_path):
+    name = "average.network.unet.conv_in.bias"
+    for change, found in (
+        (lambda t: t.pop(name), "absent"),
+        (lambda t: t.update({name: torch.zeros(3)}), r"F32 of shape \[3\]"),
+        (lambda t: t.update({name: torch.zeros(32, dtype=torch.int64)}), r"I64 of shape \[32\]"),
+    ):
+        changed(change)(tmp_path / "checkpoint.safetensors", trained)
+        with pytest.raises(
+            InputError, match=rf"{name} must be F32 of shape \[32\], and is {found}"
+        ):
+            train(recipe(), toy_pictures(), tmp_path, progress=False)
+
+
 # The prior's folder
 
 
@@ -870,6 +847,7 @@ def test_run_writes_a_prior(trained):
         "MODEL_CARD.md",
         "checkpoint.safetensors",
         "error.csv",
+        "held_out.csv",
         "recipe.toml",
         "samples.png",
         "training.csv",
@@ -932,9 +910,15 @@ def test_card_states_measured_facts(trained):
     ):
         assert part in text
     # levels outside the recipe's range are not shown
-    shown = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| 0.")]
+    errors, losses = text.split("## Held-out and training loss")
+    shown = [line.split("|")[1].strip() for line in errors.splitlines() if line.startswith("| 0.")]
     assert shown == ["0.05", "0.1", "0.2", "0.5"]
     assert "| 50 |" not in text
+    assert f"| held-out loss | {expected_loss(prior.error, folder.recipe.noise):.4f} |" in errors
+    average = read(trained / "held_out.csv")[-1]
+    assert f"| all | {average.held_out:.4f} | {average.training:.4f} |" in losses
+    assert f"not selected: {prior.sampling}." in errors
+    assert "Warning" not in text
 
 
 def test_binary_prior_is_measured_and_described_as_it_is_loaded(trained_bits):
@@ -962,7 +946,7 @@ def test_card_can_be_written_for_any_prior(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(bytes(2_500_000))
     facts = {"parameters": 1234, "pictures": 5678, "seconds": 90, "held_out": 9, "torch": "x"}
     settings = recipe(noise={"sigma_min": 15.0, "sigma_max": 18.0})
-    write_card(tmp_path, settings, facts, ErrorTable([1.0, 2.0], [0.1, 0.2]))
+    write_card(tmp_path, settings, facts, ErrorTable([1.0, 2.0], [0.1, 0.2]), "40 steps")
     text = (tmp_path / "MODEL_CARD.md").read_text()
     assert "1,234 parameters" in text
     assert "2.50 MB" in text

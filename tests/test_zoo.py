@@ -232,6 +232,7 @@ def test_truncated_weights_are_refused(folder, keep):
         ({"format": "pt"}, 'no entry "bayes1bit prior 1"'),
         ({"bayes1bit prior 0": "{}"}, 'no entry "bayes1bit prior 1"'),
         ({"bayes1bit prior 1": "{"}, "damaged or incomplete"),
+        ({"bayes1bit prior 1": "[3]"}, r"damaged or incomplete: the facts .* are \[3\]"),
     ],
 )
 def test_foreign_metadata_is_refused(folder, metadata, message):
@@ -265,6 +266,39 @@ def test_weights_of_another_network_are_refused(folder, change):
     rewrite(folder, change)
     with pytest.raises(InputError, match=r"do not fit the network of its recipe\.toml"):
         load_prior(folder)
+
+
+def test_refused_weights_say_what_was_expected(folder):
+    name = "network.unet.conv_in.bias"
+    for other, found in (
+        (torch.zeros(3).half(), r"real numbers of shape \[3\]"),
+        (torch.zeros(32, dtype=torch.int8), r"torch.int8 of shape \[32\]"),
+    ):
+        rewrite(folder, lambda t, other=other: t.update({name: other}))
+        with pytest.raises(
+            InputError, match=rf"{name} must be real numbers of shape \[32\], and is {found}"
+        ):
+            load_prior(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder, value):
+    rewrite(folder, lambda t: t["network.unet.conv_in.bias"].fill_(value))
+    with pytest.raises(InputError, match=r"damaged: network.unet.conv_in.bias has values"):
+        load_prior(folder)
+
+
+def test_a_flipped_byte_of_the_header_is_refused(folder):
+    path = folder / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    for place in (0, 7, 8, 200):
+        damaged = content.copy()
+        damaged[place] ^= 255
+        path.write_bytes(damaged)
+        with pytest.raises(
+            InputError, match=r"damaged or incomplete .*; expected is the safetens"
+        ):
+            load_prior(folder)
 
 
 def test_weights_of_another_recipe_are_refused(folder):

@@ -39,6 +39,7 @@ from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.diffusion import ErrorTable
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
 from bayes1bit.diffusion.training.data import Signals
+from bayes1bit.diffusion.training.loss import edm_loss
 from bayes1bit.diffusion.training.network import build_denoiser
 from bayes1bit.diffusion.training.network_settings import (
     BIDiffSRSettings,
@@ -52,7 +53,7 @@ from bayes1bit.diffusion.training.recipe import (
     Recipe,
     TrainingSettings,
 )
-from bayes1bit.diffusion.training.trainer import edm_loss, train
+from bayes1bit.diffusion.training.trainer import train
 from bayes1bit.errors import InputError
 from bayes1bit.networks import count
 

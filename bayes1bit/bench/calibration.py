@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bayes1bit.bench.recovery import VARYING, Maker
+from bayes1bit.bench.recovery import Maker
+from bayes1bit.bench.recovery_scores import varies
 from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.diagnostics.calibration import (
     CoverageCurve,
@@ -235,7 +236,7 @@ class _Judge:
         if signals is None:
             signals = _draw(prior, _PRIOR_DRAWS)
         low, high = prior.data_range or (signals.min().item(), signals.max().item())
-        self.varying = signals.std(0) > VARYING * (high - low)
+        self.varying = varies(signals.std(0), (low, high))
         candidates = self.varying.flatten().nonzero().flatten()
         if len(candidates) == 0:
             raise InputError("no pixel varies over the signals; give a prior or truths that do")

@@ -6,6 +6,7 @@ the ratios of one run can be trusted even where its milliseconds cannot.
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from bayes1bit.bench.speed import _peak_megabytes, compare
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
 from bayes1bit.diffusion.training import Recipe
-from bayes1bit.diffusion.training.network import build_denoiser
+from bayes1bit.diffusion.training.network import AUTOCAST, build_denoiser
 from bayes1bit.networks import BIDiffSR, PatchedUNet, SR3UNet, count, pack
+from bayes1bit.networks.compiled import compiler_fault
 from bayes1bit.networks.packed import PackedUnit, reference_unit
 from bayes1bit.zoo import WEIGHTS, load_prior, open_prior
 
@@ -186,6 +188,52 @@ def denoiser_speed(batch: int = BATCH) -> list[dict[str, Any]]:
                 "memory MB": held / 1e6,
                 "share": held / prior_bytes,
                 "MB to load": loading_peak(name),
+            }
+        )
+    return rows
+
+
+def option_speed(name: str | Path = PRIOR, batch: int = BATCH) -> list[dict[str, Any]]:
+    """What the options ``precision`` and ``compile`` of ``load_prior`` gain.
+
+    Each is timed in turns with the same prior in float32 without them, for calls that need no
+    gradient. The row of that prior itself tells how far the ratios of this run can be trusted.
+
+    Args:
+        name: A prior that is not of bits, which would ignore both options.
+        batch: Signals in one call.
+
+    Returns:
+        A row for each pair of options, with the seconds of the first call, which compiles, and the
+        largest difference to float32, in units of the signal. Options that this machine has no
+        compiler for are left out.
+    """
+    prior = load_prior(name)
+    x, sigma = torch.randn(batch, *prior.event_shape), torch.tensor(LEVEL)
+    rows = []
+    for compiled, precision in product((False, True), AUTOCAST):
+        if compiled and compiler_fault(x.device.type) is not None:
+            continue
+        other = load_prior(name, precision=precision, compile=compiled)
+        with torch.inference_mode():
+            started = time.perf_counter()
+            answer = other.denoise(x, sigma)
+            first = time.perf_counter() - started
+            difference = (answer - prior.denoise(x, sigma)).abs().max()
+            slow, quick = compare(
+                partial(prior.denoise, x, sigma), partial(other.denoise, x, sigma), ROUNDS
+            )
+        rows.append(
+            {
+                "precision": precision,
+                "compile": str(compiled),
+                "batch": batch,
+                "threads": torch.get_num_threads(),
+                "float32 ms": 1e3 * slow,
+                "ms": 1e3 * quick,
+                "ratio": slow / quick,
+                "first call s": first,
+                "difference": float(difference),
             }
         )
     return rows

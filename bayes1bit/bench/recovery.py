@@ -1,8 +1,8 @@
-"""Recovery of pictures from one-bit measurements: ``bayes1bit bench recovery``.
+"""Recovery of signals from one-bit measurements: ``bayes1bit bench recovery``.
 
-Every method sees the same prior, operators, pictures and bits. Each finished run is a line of a
+Every method sees the same prior, operators, signals and bits. Each finished run is a line of a
 CSV file, so that an interrupted benchmark goes on where it stopped; what a figure shows of the
-first pictures is kept in a folder beside it.
+first signals is kept in a folder beside it.
 """
 
 import itertools
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bayes1bit.bench.recovery_scores import Scorer, Scores
 from bayes1bit.bench.runs import FinishedRuns, Key
 from bayes1bit.bench.shown import ShownPictures
-from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
+from bayes1bit.diagnostics.waveforms import is_waveform
 from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer import Algorithm
@@ -29,27 +30,14 @@ from bayes1bit.operators import Hadamard
 from bayes1bit.posterior import Posterior
 
 KEY = ("setup", "method", "link", "noise", "ratio", "picture")
-SCORES = (
-    "sample PSNR",
-    "mean PSNR",
-    "sample SSIM",
-    "mean SSIM",
-    "coverage 90%",
-    "bit agreement",
-    "NFE",
-    "seconds",
-)
 DIVERGED = "diverged"
 """Column that says whether a run ended with values that are not finite, and so without scores."""
-VARYING = 0.05
-"""Pixels whose standard deviation over the pictures is above this share of the data range vary."""
 SHOWN = 3
-"""Number of pictures whose posteriors are kept for the figure, the first ones."""
+"""Number of signals whose posteriors are kept for the figure, the first ones."""
 
 _STREAMS = ("operator", "noise", "algorithm")
 
 Maker = Callable[[Callable[..., Any]], Algorithm]
-Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -73,16 +61,18 @@ class Problem:
 
     Attributes:
         prior: The prior.
-        pictures: True pictures, shape (count, *event).
+        pictures: True pictures or other signals, shape (count, *event).
         ratios: Values of n/m.
         noises: Scales of the noise, in units of ``A x``.
         links: Laws of the noise.
         seed: Seed of operators, bits and algorithms.
         setup: What else tells runs apart (prior, number of samples); only runs of the same setup
             and seed are gone on with.
+        rate: Sampling rate in Hz, for the error of R peaks of heartbeats; None for no such score.
 
     Raises:
-        InputError: If there is no picture, ratio, noise or link, or a link is unknown.
+        InputError: If there is no picture, ratio, noise or link, a link is unknown, or R peaks are
+            wanted of signals that have none.
     """
 
     prior: DiffusionPrior
@@ -92,6 +82,7 @@ class Problem:
     links: tuple[Link, ...] = ("probit",)
     seed: int = 0
     setup: str = ""
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if not (len(self.pictures) and self.ratios and self.noises and self.links):
@@ -99,6 +90,12 @@ class Problem:
         for link in self.links:
             if link not in get_args(Link):
                 raise InputError(f'links are {", ".join(get_args(Link))}, got "{link}"')
+        shape = tuple(self.prior.event_shape)
+        if self.rate is not None and not is_waveform(shape):
+            raise InputError(
+                f"R peaks are of heartbeats, signals of shape (length,) or (1, length); those of "
+                f"the prior have {shape}"
+            )
 
     @property
     def conditions(self) -> list[Condition]:
@@ -134,9 +131,14 @@ class Problem:
 
     @property
     def data_range(self) -> tuple[float, float]:
-        """Values of black and white: the prior's, or else those of the pictures."""
+        """Lowest and highest value of signals: the prior's, or else those of the pictures."""
         low, high = self.pictures.min().item(), self.pictures.max().item()
         return self.prior.data_range or (low, high)
+
+    @property
+    def scorer(self) -> Scorer:
+        """What scores the estimates."""
+        return Scorer(self.pictures, self.data_range, self.rate)
 
 
 def run_recovery(
@@ -158,7 +160,7 @@ def run_recovery(
     Raises:
         InputError: If ``path`` is not the CSV file of such a benchmark.
     """
-    done = FinishedRuns(path, KEY, (*SCORES, DIVERGED), "recovery")
+    done = FinishedRuns(path, KEY, (*problem.scorer.names, DIVERGED), "recovery")
     shown = shown_pictures(path)
     cells = list(_cells(problem, methods))
     with tqdm(cells, "recovery", unit="run", disable=not progress) as bar:
@@ -208,47 +210,18 @@ def _run(
 ) -> tuple[Scores, Posterior | None]:
     measurement = problem.measure(picture, condition)
     truth = problem.pictures[picture]
-    scores: Scores = {**dict.fromkeys(SCORES), DIVERGED: 0.0}
+    scorer = problem.scorer
+    scores: Scores = {**dict.fromkeys(scorer.names), DIVERGED: 0.0}
     if maker is None:
         estimate = BASELINES[method](measurement, truth, problem.prior)
-        return scores | _point_scores(estimate, truth, measurement, problem), None
+        return scores | scorer.of_estimate(estimate, truth, measurement), None
     algorithm = maker(measurement.model(problem.prior))
     pyro.set_rng_seed(problem.stream("algorithm", picture))
     try:
         posterior = algorithm.run(measurement.y.to(problem.prior.device))
     except FloatingPointError:
         return scores | {DIVERGED: 1.0}, None
-    return scores | _posterior_scores(posterior, truth, measurement, problem), posterior
-
-
-def _posterior_scores(
-    posterior: Posterior, truth: Tensor, measurement: Measurement, problem: Problem
-) -> Scores:
-    low, high = problem.data_range
-    samples, mean = posterior.equally_weighted().samples.cpu(), posterior.mean.cpu()
-    scores = _point_scores(mean, truth, measurement, problem) | {
-        "sample PSNR": psnr(samples, truth, (low, high)).mean().item(),
-        "sample SSIM": ssim(samples, truth, (low, high)).mean().item(),
-        "NFE": posterior.nfe,
-        "seconds": posterior.seconds,
-    }
-    varying = problem.pictures.std(0, correction=0) > VARYING * (high - low)
-    # one estimate has no interval
-    if len(samples) > 1 and varying.any():
-        scores["coverage 90%"] = coverage(samples, truth, 0.9, where=varying)
-    return scores
-
-
-def _point_scores(
-    estimate: Tensor, truth: Tensor, measurement: Measurement, problem: Problem
-) -> Scores:
-    predicted = measurement.operator(estimate) - measurement.threshold
-    agreement = (predicted.sign() == measurement.y).float().mean()
-    return {
-        "mean PSNR": psnr(estimate, truth, problem.data_range).item(),
-        "mean SSIM": ssim(estimate, truth, problem.data_range).item(),
-        "bit agreement": agreement.item(),
-    }
+    return scores | scorer.of_posterior(posterior, truth, measurement), posterior
 
 
 def _rows(problem: Problem, methods: list[str], done: FinishedRuns) -> list[dict[str, Any]]:
@@ -258,16 +231,16 @@ def _rows(problem: Problem, methods: list[str], done: FinishedRuns) -> list[dict
             condition = Condition(link, noise, ratio)
             keys = [problem.key(method, condition, i) for i in range(len(problem.pictures))]
             named = {"method": method, "n/m": ratio, "noise": noise, "link": link}
-            rows.append(named | _average([done[key] for key in keys]))
+            rows.append(named | _average([done[key] for key in keys], problem.scorer.names))
     if not any(row[DIVERGED] for row in rows):
         for row in rows:
             del row[DIVERGED]
     return rows
 
 
-def _average(runs: list[Scores]) -> dict[str, float | None]:
-    averages: dict[str, float | None] = {}
-    for name in SCORES:
+def _average(runs: list[Scores], names: tuple[str, ...]) -> Scores:
+    averages: Scores = {}
+    for name in names:
         values = [value for run in runs if (value := run[name]) is not None]
         averages[name] = sum(values) / len(values) if values else None
     return averages | {DIVERGED: round(sum(run[DIVERGED] or 0 for run in runs))}

@@ -1,9 +1,9 @@
 """The figure of a recovery benchmark: what every method answers, and how well with fewer bits.
 
 Above, a column for each method: mean, standard deviation and one sample for the first pictures,
-under one condition, beside the truth. A mean that is sharp where it is wrong, or a deviation that
-is small there, shows at a glance what averages hide. Below, PSNR against n/m for each link and
-noise.
+under one condition, beside the truth; signals of one dimension are drawn as lines over it. A mean
+that is sharp where it is wrong, or a deviation that is small there, shows at a glance what
+averages hide. Below, PSNR or SNR against n/m for each link and noise.
 """
 
 import itertools
@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes1bit.bench import recovery_lines
 from bayes1bit.bench.recovery import BASELINES, SHOWN, Condition, Problem
 from bayes1bit.bench.shown import ShownPictures
+from bayes1bit.diagnostics.waveforms import is_waveform
 from bayes1bit.errors import InputError
+from bayes1bit.pictures import is_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +46,10 @@ def plot_recovery(
 ) -> "Figure":
     """Draw the outcome of a recovery benchmark.
 
-    Pictures are those of the first link and noise, at the middle of the ratios.
+    Above are the first signals under the first link and noise, at the middle of the ratios.
 
     Args:
-        problem: Pictures and measurements.
+        problem: Signals and measurements.
         methods: Names of the methods, as they were given to
             :func:`~bayes1bit.bench.recovery.run_recovery`.
         rows: What it returned.
@@ -57,39 +60,50 @@ def plot_recovery(
         A matplotlib figure.
 
     Raises:
-        InputError: If signals are not grey or colour pictures, or there is no method.
+        InputError: If signals are neither grey or colour pictures nor of one dimension, or there
+            is no method.
     """
     from matplotlib.figure import Figure
 
-    check_pictures(problem.pictures)
+    check_drawable(problem.pictures)
     if not methods:
         raise InputError("there is no method to draw")
     count = min(SHOWN, len(problem.pictures))
     panels = len(problem.links) * len(problem.noises)
-    aspect = problem.pictures.shape[2] / problem.pictures.shape[3]
-    heights = (3 * count * (_SIDE * aspect + 0.05) + 0.7, _PANEL)
-    width = max(_SIDE * (len(methods) + 1) + _EDGE, 3.2 * panels + 1.0, 6.0)
+    shape = problem.pictures.shape[1:]
+    if is_picture(shape):
+        above = 3 * count * (_SIDE * shape[1] / shape[2] + 0.05)
+        across = _SIDE * (len(methods) + 1)
+    else:
+        above = 2 * count * recovery_lines.HEIGHT
+        across = recovery_lines.WIDTH * len(methods)
+    heights = (above + 0.7, _PANEL)
+    width = max(across + _EDGE, 3.2 * panels + 1.0, 6.0)
     figure = Figure(figsize=(width, sum(heights)), dpi=150, layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=heights)
-    _draw_pictures(halves[0], problem, methods, shown, count)
+    _draw_signals(halves[0], problem, methods, shown, count)
     _draw_curves(halves[1], problem, methods, rows)
     return figure
 
 
-def check_pictures(pictures: Tensor) -> None:
-    """Refuse signals that cannot be drawn as pictures.
+def check_drawable(signals: Tensor) -> None:
+    """Refuse signals that cannot be drawn.
+
+    Args:
+        signals: Shape (count, *event).
 
     Raises:
-        InputError: If the shape is not (count, 1, H, W) or (count, 3, H, W).
+        InputError: If an event is neither a picture (1 or 3, H, W) nor a line (L,) or (1, L).
     """
-    if pictures.dim() != 4 or pictures.shape[1] not in (1, 3):
+    shape = signals.shape[1:]
+    if not is_picture(shape) and not is_waveform(shape):
         raise InputError(
-            f"signals of shape {tuple(pictures.shape[1:])} cannot be drawn; expected pictures "
-            "(1, H, W) or (3, H, W)"
+            f"signals of shape {tuple(shape)} cannot be drawn; expected pictures (1, H, W) or "
+            "(3, H, W), or lines (L,) or (1, L)"
         )
 
 
-def _draw_pictures(
+def _draw_signals(
     figure: "SubFigure",
     problem: Problem,
     methods: Sequence[str],
@@ -102,22 +116,40 @@ def _draw_pictures(
     kept = [
         [shown.load(problem.key(method, condition, i)) for method in methods] for i in range(count)
     ]
+    truths = problem.pictures[:count]
+    figure.suptitle(
+        f"n/m = {condition.ratio:g}, {condition.link} noise {condition.noise:g}",
+        fontsize=_FONT + 2,
+    )
+    if is_picture(truths.shape[1:]):
+        _draw_pictures(figure, methods, truths, kept, problem.data_range)
+    else:
+        recovery_lines.draw_lines(figure, methods, truths, kept)
+
+
+def _draw_pictures(
+    figure: "SubFigure",
+    methods: Sequence[str],
+    truths: Tensor,
+    kept: Sequence[Sequence[dict[str, Tensor]]],
+    data_range: tuple[float, float],
+) -> None:
     deviations = [_spread(x["std"]) for row in kept for x in row if "std" in x]
     # one scale for all, so that deviations can be compared
     pixels = torch.cat([x.flatten() for x in deviations]) if deviations else torch.ones(1)
     highest = float(np.quantile(pixels.numpy(), _HIGHEST))
-    grid = figure.subplots(3 * count, len(methods) + 1, squeeze=False)
+    grid = figure.subplots(3 * len(truths), len(methods) + 1, squeeze=False)
     maps = {"vmin": 0.0, "vmax": highest or 1.0, "cmap": "viridis"}
     for axes in grid.flatten():
         axes.set_axis_off()
     image = None
-    for i in range(count):
+    for i, truth in enumerate(truths):
         mean_row, std_row, sample_row = grid[3 * i : 3 * i + 3]
-        _show(mean_row[0], problem.pictures[i], problem.data_range)
+        _show(mean_row[0], truth, data_range)
         for j, parts in enumerate(kept[i], start=1):
             if parts:
-                _show(mean_row[j], parts["mean"], problem.data_range)
-                _show(sample_row[j], parts["sample"], problem.data_range)
+                _show(mean_row[j], parts["mean"], data_range)
+                _show(sample_row[j], parts["sample"], data_range)
             if "std" in parts:
                 image = std_row[j].imshow(_spread(parts["std"]).numpy(), **maps)
             elif parts:
@@ -141,10 +173,6 @@ def _draw_pictures(
         bar = figure.colorbar(image, ax=grid, shrink=0.4, aspect=40, pad=0.01, extend="max")
         bar.set_label("standard deviation", fontsize=_FONT)
         bar.ax.tick_params(labelsize=_FONT)
-    figure.suptitle(
-        f"n/m = {condition.ratio:g}, {condition.link} noise {condition.noise:g}",
-        fontsize=_FONT + 2,
-    )
 
 
 def _draw_curves(
@@ -156,6 +184,7 @@ def _draw_curves(
     conditions = list(itertools.product(problem.links, problem.noises))
     panels = figure.subplots(1, len(conditions), sharex=True, sharey=True, squeeze=False)[0]
     lines: dict[str, Any] = {}
+    quality = problem.scorer.quality
     for axes, (link, noise) in zip(panels, conditions, strict=True):
         curves = {
             (method, score): [
@@ -165,12 +194,12 @@ def _draw_curves(
                 and row[score] is not None
             ]
             for method in [*BASELINES, *methods]
-            for score in ("mean PSNR", "sample PSNR")
+            for score in (f"mean {quality}", f"sample {quality}")
         }
         for (method, score), points in curves.items():
             style = _style(method, methods) | {"linestyle": "-" if score[0] == "m" else ":"}
             (line,) = axes.plot(*zip(*points, strict=True) if points else ([], []), **style)
-            if score == "mean PSNR":
+            if score[0] == "m":
                 lines[method] = line
         axes.set_title(f"{link} noise {noise:g}", fontsize=_FONT + 1)
         axes.set_xscale("log", base=2)
@@ -180,7 +209,7 @@ def _draw_curves(
         axes.tick_params(labelsize=_FONT, length=2)
         axes.grid(color="0.92", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("PSNR in dB: mean (line), sample (dots)", fontsize=_FONT)
+    panels[0].set_ylabel(f"{quality} in dB: mean (line), sample (dots)", fontsize=_FONT)
     figure.legend(
         lines.values(),
         ["\n".join(textwrap.wrap(method, _LEGEND)) for method in lines],

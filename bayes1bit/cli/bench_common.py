@@ -1,6 +1,7 @@
-"""What the commands of ``bayes1bit bench`` share: options, pictures and tables."""
+"""What the commands of ``bayes1bit bench`` share: options, signals and tables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 Data = Annotated[
     Path,
-    typer.Option(metavar="PATH", help="Pictures: an .npz file, or a folder of IDX files."),
+    typer.Option(
+        metavar="PATH", help="Signals: an .npz file, a folder of IDX files, or one of pictures."
+    ),
 ]
 Runs = Annotated[
     Path, typer.Option(metavar="FILE", help="CSV file of single runs; it is gone on with.")
@@ -24,22 +27,46 @@ Runs = Annotated[
 LINKS = ("probit", "logistic")
 
 
-def read_split(path: Path, split: str, folder: "PriorFolder", count: int) -> "Tensor":
-    """Read the first pictures of a split as signals of a prior.
+def read_split(
+    path: Path,
+    split: str,
+    folder: "PriorFolder",
+    count: int,
+    *,
+    every: int = 1,
+    resize: bool = False,
+) -> "Tensor":
+    """Read signals of a split, as signals of a prior.
 
     Args:
-        path: Picture archive or folder.
+        path: Archive or folder.
         split: "train" or "test".
-        folder: The prior, whose recipe says how pictures become signals.
-        count: Number of pictures.
+        folder: The prior, whose recipe says how what is stored becomes signals.
+        count: Number of signals.
+        every: Distance between two of them in the split, from its first one.
+        resize: Whether to cut the middle out of pictures of a folder, and resize it.
 
     Returns:
         Signals, shape (count, *event), fewer if there are fewer.
+
+    Raises:
+        InputError: If they cannot be read or do not fit, or there is nothing to resize.
     """
     from bayes1bit.diffusion.training import data
+    from bayes1bit.pictures import is_picture
 
     settings = folder.recipe.data
-    return data.scale(data.read_split(path, split, settings, count), settings)
+    if resize:
+        if not path.is_dir():
+            raise InputError(f"--resize needs a folder of pictures, which {path} is not")
+        if not is_picture(settings.event_shape):
+            raise InputError(
+                f"--resize is for pictures; signals of {folder.name} have shape "
+                f"{settings.event_shape}"
+            )
+        settings = replace(settings, resize=True)
+    stored = data.read_split(path, split, settings, (count - 1) * every + 1)
+    return data.scale(stored[::every], settings)
 
 
 def read_numbers(option: str, text: str) -> tuple[float, ...]:

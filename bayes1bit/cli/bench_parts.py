@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from bayes1bit.cli import options
-from bayes1bit.cli.bench_common import Data, read_split, show_rows, show_tables
+from bayes1bit.cli.bench_common import Data, show_rows, show_tables
 from bayes1bit.errors import InputError
 
 
@@ -25,7 +25,8 @@ def speed(
     """Time operators and traced models against plain torch, as ratios within this run.
 
     With --networks: packed binary convolutions against torch's own, and whole denoisers, in full
-    precision and in bits, against the full-precision prior, with their size and memory.
+    precision and in bits, against the full-precision prior, with their size and memory; and that
+    prior in bfloat16 and compiled.
     """
     if batch is not None and not networks:
         raise InputError("--batch is that of the denoisers; give it with --networks")
@@ -43,6 +44,9 @@ def speed(
                 ),
                 f"whole denoisers against the full-precision prior {network_speed.PRIOR}": (
                     network_speed.denoiser_speed(batch or network_speed.BATCH)
+                ),
+                f"{network_speed.PRIOR} in bfloat16 and compiled, against float32": (
+                    network_speed.option_speed(batch=batch or network_speed.BATCH)
                 ),
             },
             as_json,
@@ -90,29 +94,47 @@ def reverse(
 def prior(
     data: Data,
     name: Annotated[str, typer.Argument(metavar="[NAME]")] = "fashion32",
-    count: Annotated[int, typer.Option(min=100, help="Pictures and samples to compare.")] = 2000,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=20, help="Signals of each kind to compare.")
+    ] = 2000,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     precision: options.Precision = "float32",
     as_json: options.Json = False,
 ) -> None:
-    """Judge a prior: distance of its samples to test pictures, and its denoising error there."""
+    """Judge a prior: distance of its samples to held-out signals, and its denoising error there.
+
+    Held-out signals are those of the split "test" in PATH. Sets of equally many signals, chosen at
+    random, are compared; ratios are to the distance of held-out from training signals, which
+    samples cannot be expected to beat.
+    """
     import torch
 
-    from bayes1bit.bench.prior import denoising_error, sample_quality
+    from bayes1bit.bench.prior import (
+        SignalSets,
+        choose_signals,
+        denoising_error,
+        feature_space,
+        sample_quality,
+    )
+    from bayes1bit.diffusion.training import data as training_data
     from bayes1bit.zoo import load_prior, open_prior
 
     torch.manual_seed(seed)
-    folder = open_prior(name)
+    settings = open_prior(name).recipe.data
     loaded = load_prior(name, device=device, precision=precision)
-    train = read_split(data, "train", folder, count)
-    test = read_split(data, "test", folder, count)
+    stored = choose_signals(
+        training_data.Signals.load(data, settings).train,
+        training_data.read_split(data, "test", settings),
+        count,
+        seed,
+    )
+    sets = SignalSets(*(training_data.scale(signals, settings) for signals in stored))
+    space = feature_space(loaded, sets.train[0])
     show_tables(
         {
-            "Frechet distance to the test set, in random convolutional features": sample_quality(
-                loaded, train, test
-            ),
-            "mean squared denoising error": denoising_error(loaded, test),
+            f"squared Frechet distance in {space}": sample_quality(loaded, sets, space),
+            "mean squared denoising error": denoising_error(loaded, sets.held_out[0]),
         },
         as_json,
     )

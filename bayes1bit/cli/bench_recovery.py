@@ -1,4 +1,4 @@
-"""``bayes1bit bench recovery``: recovery of test pictures by every method."""
+"""``bayes1bit bench recovery``: recovery of test signals by every method."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from bayes1bit.cli.bench_common import (
     show_rows,
 )
 from bayes1bit.cli.specs import read_methods
+from bayes1bit.errors import InputError
 
 EXAMPLES = """\b
 Examples:
@@ -24,7 +25,12 @@ Examples:
   bayes1bit bench recovery --data fashion_mnist.npz --noise 0.5,1 --links probit,logistic \\
       --methods "biht, pnp-onebit, dps misfit=likelihood num_levels=200" \\
       --averages recovery-averages.csv --figure recovery.png
+  bayes1bit bench recovery --prior ecg256 --data ecg.npz --every 900 --r-peaks
+  bayes1bit bench recovery --prior faces64 --data portraits --resize
 """
+
+RATE = 360.0
+"""Sampling rate in Hz of heartbeats whose recipe does not say theirs."""
 
 
 def recovery(
@@ -39,7 +45,34 @@ def recovery(
     links: Annotated[
         str, typer.Option("--links", "--link", metavar="A,B", help="probit, logistic, or both.")
     ] = "probit",
-    pictures: Annotated[int, typer.Option(min=1, help="Number of test pictures.")] = 50,
+    pictures: Annotated[
+        int, typer.Option(min=1, help="Number of test pictures or other signals.")
+    ] = 50,
+    every: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="Take every K-th of the test split, where neighbours are alike.",
+        ),
+    ] = 1,
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize", help="Cut the middle out of pictures of another size, and resize it."
+        ),
+    ] = False,
+    r_peaks: Annotated[
+        bool,
+        typer.Option("--r-peaks", help="Score the time of R peaks, where signals are heartbeats."),
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HZ",
+            help=f"Their sampling rate.  [default: the recipe's data.rate, or {RATE:g}]",
+        ),
+    ] = None,
     num_samples: options.NumSamples = 8,
     out: Runs = Path("runs/recovery.csv"),
     averages: Annotated[
@@ -48,7 +81,7 @@ def recovery(
     figure: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Figure to write: pictures, and PSNR (.png, .pdf, .svg)."
+            metavar="FILE", help="Figure to write: signals, and PSNR or SNR (.png, .pdf, .svg)."
         ),
     ] = None,
     seed: options.Seed = 0,
@@ -57,16 +90,17 @@ def recovery(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Recover test pictures by every method, from the same bits, and average the scores.
+    """Recover test signals by every method, from the same bits, and average the scores.
 
     One row for each link, noise, method and n/m. Two baselines stand beside the methods:
     back-projection of the bits with the best factor, and the prior's mean. An interrupted run goes
-    on where it stopped. Coverage counts the pixels that vary over the pictures.
+    on where it stopped. Coverage counts what varies over the signals. R peak error is the distance
+    in ms between the R peaks of the mean and of the truth.
     """
     import torch
 
     from bayes1bit.bench.recovery import Problem, run_recovery, shown_pictures
-    from bayes1bit.bench.recovery_figure import check_pictures, plot_recovery
+    from bayes1bit.bench.recovery_figure import check_drawable, plot_recovery
     from bayes1bit.files import complete_or_absent
     from bayes1bit.zoo import load_prior, open_prior
 
@@ -76,6 +110,10 @@ def recovery(
         "noises": read_numbers("--noise", noise),
         "links": read_words("--links", links, LINKS),
     }
+    if rate is not None:
+        if not r_peaks:
+            raise InputError("--rate is for --r-peaks")
+        report.check_positive("--rate", rate)
     report.check_device(device)
     report.check_output(out)
     if averages is not None:
@@ -84,15 +122,21 @@ def recovery(
         report.check_picture_output(figure)
     folder = open_prior(prior)
     torch.manual_seed(seed)
+    setup = f"{folder.name} {precision}, {num_samples} samples"
+    if every > 1:
+        setup += f", every {every}"
+    if resize:
+        setup += f", {data.name} resized"
     problem = Problem(
         load_prior(prior, device=device, precision=precision),
-        read_split(data, "test", folder, pictures),
+        read_split(data, "test", folder, pictures, every=every, resize=resize),
         **conditions,  # type: ignore[arg-type]  # links were checked
         seed=seed,
-        setup=f"{folder.name} {precision}, {num_samples} samples",
+        setup=setup,
+        rate=(rate or folder.recipe.data.rate or RATE) if r_peaks else None,
     )
     if figure is not None:
-        check_pictures(problem.pictures)
+        check_drawable(problem.pictures)
     rows = run_recovery(problem, makers, out, progress=not quiet)
     if averages is not None:
         report.save_rows(rows, averages)

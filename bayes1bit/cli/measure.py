@@ -1,4 +1,4 @@
-"""``bayes1bit measure``: turn a picture or an array into a file of one-bit measurements."""
+"""``bayes1bit measure``: turn a picture or another signal into a file of one-bit measurements."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +12,15 @@ EXAMPLES = """\b
 Examples:
   bayes1bit measure coat.png --out coat.nc
   bayes1bit measure coat.png --out coat.nc --ratio 8 --noise 0.2 --dither 1
+  bayes1bit measure beat.npy --out beat.nc --prior ecg256
   bayes1bit measure signal.npy --out signal.nc --shape 100 --range 0,1 \\
       --measurements 400 --operator gaussian --link logistic
 """
 
 
 def measure(
-    picture: Annotated[
-        Path, typer.Argument(metavar="PICTURE", help="PNG or JPEG picture, or .npy array.")
+    signal: Annotated[
+        Path, typer.Argument(metavar="SIGNAL", help="PNG or JPEG picture, or .npy array.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Measurement file to write (.nc).")],
     prior: Annotated[
@@ -31,7 +32,9 @@ def measure(
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(metavar="C,H,W", help="Shape of the signal, in place of --prior."),
+        typer.Option(
+            metavar="C,H,W", help="Shape of the signal, such as 1,256, in place of --prior."
+        ),
     ] = None,
     range_: Annotated[
         str | None,
@@ -67,7 +70,7 @@ def measure(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a picture or an array with one bit per measurement.
+    """Measure a picture or another signal with one bit per measurement.
 
     The file holds the bits and all that is needed to recover the signal, but not the signal.
     """
@@ -78,7 +81,7 @@ def measure(
     from bayes1bit.pictures import read_signal
 
     event_shape, data_range = _signal(prior, shape, range_)
-    x = read_signal(picture, event_shape, data_range)
+    x = read_signal(signal, event_shape, data_range)
     m = sensing.count_measurements(event_shape, ratio, measurements)
     measurement = sensing.sense(
         x,
@@ -95,7 +98,7 @@ def measure(
     measurement.save(out)
     ones = float((measurement.y > 0).double().mean())
     report.show(
-        f"{picture}, measured",
+        f"{signal}, measured",
         [
             *recovery.measurement_figures(measurement),
             report.number("share_of_ones", ones, "share of +1", ".1%"),

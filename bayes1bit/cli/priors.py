@@ -1,5 +1,6 @@
 """``bayes1bit priors``: what trained priors there are."""
 
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,37 +15,51 @@ Examples:
   bayes1bit priors
   bayes1bit priors --json
   bayes1bit priors runs/fashion32
+  bayes1bit priors hf://owner/name@revision
 """
 
 LEVEL = 0.5
-"""Noise level at which the denoising error is shown."""
+"""Noise level at which the JSON form states the denoising error."""
+
+WIDTH = 100
+"""Columns of the terminal that lines are broken at."""
 
 
 def priors(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Priors or folders; all shipped ones if none."),
+        typer.Argument(
+            metavar="NAME", help="Priors, folders, or hf://owner/name; all shipped ones if none."
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List trained priors: shape, size, error, and terms of use."""
+    """List trained priors: shape, size, held-out loss, training data and terms of use.
+
+    The held-out loss is the training objective on signals that training did not see: 1 for a
+    prior that knows no more than mean and variance, and lower for one that knows more.
+    """
     from bayes1bit.zoo import open_prior, shipped_priors
 
     folders = [open_prior(name) for name in names or shipped_priors()]
+    facts = [_describe(folder) for folder in folders]
     if as_json:
-        report.print_json([_describe(folder) for folder in folders])
+        report.print_json(facts)
         return
-    if not folders:
+    if not facts:
         print("No prior comes with this installation; train one with bayes1bit train.")
         return
-    header = ("name", "shape", "parameters", "training pictures", "on disk", f"mse at {LEVEL}")
-    report.show_grid(header, [_row(folder) for folder in folders])
-    for folder in folders:
-        card = folder.recipe.card
-        print(f"\n{folder.name}: {card.summary}\n  Source: {card.source}\n  {card.terms}")
+    header = ("name", "shape", "parameters", "on disk", "trained on", "held-out loss")
+    report.show_grid(header, [_row(each) for each in facts])
+    for each in facts:
+        print(f"\n{each['name']}")
+        for label, key in (("What", "summary"), ("Data", "source"), ("Terms", "terms")):
+            print(_paragraph(label, each[key]))
 
 
 def _describe(folder: "PriorFolder") -> dict[str, Any]:
+    from bayes1bit.diffusion.training.held_out import expected_loss
+
     card, data = folder.recipe.card, folder.recipe.data
     return {
         "name": folder.name,
@@ -54,6 +69,7 @@ def _describe(folder: "PriorFolder") -> dict[str, Any]:
         "parameters": folder.facts.get("parameters"),
         "training_pictures": folder.facts.get("pictures"),
         "bytes": folder.size,
+        "held_out_loss": expected_loss(folder.error, folder.recipe.noise),
         "error": {"sigma": LEVEL, "mse": float(folder.error(LEVEL))},
         "summary": card.summary,
         "source": card.source,
@@ -61,13 +77,29 @@ def _describe(folder: "PriorFolder") -> dict[str, Any]:
     }
 
 
-def _row(folder: "PriorFolder") -> list[str]:
-    facts = _describe(folder)
-    counts = (facts["parameters"], facts["training_pictures"])
+def _row(facts: dict[str, Any]) -> list[str]:
+    parameters, count = (
+        "unknown" if facts[key] is None else f"{facts[key]:,}"
+        for key in ("parameters", "training_pictures")
+    )
+    kind = "signals" if len(facts["shape"]) == 2 else "pictures"
     return [
         facts["name"],
         "x".join(map(str, facts["shape"])),
-        *("unknown" if count is None else f"{count:,}" for count in counts),
+        parameters,
         f"{facts['bytes'] / 1e6:.1f} MB",
-        f"{facts['error']['mse']:.4f}",
+        f"{count} {kind}",
+        f"{facts['held_out_loss']:.4f}",
     ]
+
+
+def _paragraph(label: str, content: str) -> str:
+    indent = "  " + f"{label}:".ljust(7)
+    return textwrap.fill(
+        content,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

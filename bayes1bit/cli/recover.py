@@ -1,4 +1,4 @@
-"""``bayes1bit recover``: from a measurement file, or a picture, to a posterior."""
+"""``bayes1bit recover``: from a measurement file, or a signal, to a posterior."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ Examples:
   bayes1bit recover coat.nc
   bayes1bit recover coat.nc --out coat-posterior.nc --picture coat.png
   bayes1bit recover coat.png --ratio 8 --picture recovery.png
+  bayes1bit recover beat.npy --prior ecg256 --picture recovery.png
   bayes1bit recover coat.nc --method "dps misfit=likelihood num_levels=200"
 """
 
@@ -70,8 +71,7 @@ def recover(
             "measurement file, which has its own"
         )
     if simulated:
-        folder = open_prior(prior)
-        measurement = _measure(source, folder, ratio, noise, seed)
+        measurement = _measure(source, open_prior(prior), ratio, noise, seed)
     else:
         measurement = Measurement.load(source)
     loaded = load_prior(prior, device=device, precision=precision)
@@ -86,7 +86,8 @@ def recover(
     files = {"posterior": out}
     if picture is not None:
         files["picture"] = picture
-        recovery.save_plot(posterior, measurement.truth, picture)
+        unit = open_prior(prior).recipe.card.unit
+        recovery.save_plot(posterior, measurement.truth, picture, unit)
     posterior.save(out)
     how = "measured here, then recovered" if simulated else "recovered"
     origin = "simulated from the input" if simulated else "from the file"

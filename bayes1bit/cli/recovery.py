@@ -82,29 +82,42 @@ def posterior_figures(posterior: "Posterior", measurement: "Measurement") -> lis
     return figures
 
 
-def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path) -> None:
-    """Draw a posterior into a picture file, which appears only when complete."""
-    figure = posterior.plot(truth=truth)
+def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path, unit: str = "") -> None:
+    """Draw a posterior into a picture file, which appears only when complete.
+
+    Args:
+        posterior: The posterior.
+        truth: The true signal, where it is known.
+        path: File to write.
+        unit: Unit of the signal's values; empty for none.
+    """
+    figure = posterior.plot(truth=truth, unit=unit)
     with complete_or_absent(path) as temporary:
         figure.savefig(temporary)
 
 
 def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
-    """Scores against the truth, as far as it is known and is a picture."""
+    """Scores against the truth, where it is known: PSNR and SSIM of pictures, SNR of others."""
     from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
+    from bayes1bit.diagnostics.waveforms import snr
+    from bayes1bit.pictures import is_picture
 
     truth, data_range = measurement.truth, measurement.data_range
     if truth is None or data_range is None:
         return []
     samples = posterior.equally_weighted().samples.cpu()
-    mean, event_dim = posterior.mean.cpu(), truth.ndim
-    of_mean = float(psnr(mean, truth, data_range, event_dim))
-    of_samples = float(psnr(samples, truth, data_range, event_dim).mean())
+    mean, picture = posterior.mean.cpu(), is_picture(truth.shape)
+    if picture:
+        name, of_mean = "PSNR", float(psnr(mean, truth, data_range))
+        of_samples = float(psnr(samples, truth, data_range).mean())
+    else:
+        name, of_mean = "SNR", float(snr(mean, truth, truth.ndim))
+        of_samples = float(snr(samples, truth, truth.ndim).mean())
     figures = [
-        number("psnr_mean", of_mean, "PSNR of the mean", ".2f", "dB"),
-        number("psnr_samples", of_samples, "PSNR of samples, average", ".2f", "dB"),
+        number(f"{name.lower()}_mean", of_mean, f"{name} of the mean", ".2f", "dB"),
+        number(f"{name.lower()}_samples", of_samples, f"{name} of samples, average", ".2f", "dB"),
     ]
-    if event_dim == 3 and min(truth.shape[1:]) >= 3:
+    if picture and min(truth.shape[1:]) >= 3:
         of_mean = float(ssim(mean, truth, data_range))
         of_samples = float(ssim(samples, truth, data_range).mean())
         figures += [
@@ -118,7 +131,7 @@ def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
     figures.append(number("coverage_90", covered, "coverage of 90% intervals", ".1%"))
     # a continuous posterior hardly ever holds the very end of the range, as backgrounds have it
     inside = (truth > data_range[0]) & (truth < data_range[1])
-    if bool(inside.any()):
+    if picture and bool(inside.any()):
         covered = coverage(posterior, truth, where=inside)
         label = "the same, neither black nor white"
         figures.append(number("coverage_90_inside", covered, label, ".1%"))

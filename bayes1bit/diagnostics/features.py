@@ -13,6 +13,7 @@ covariance, or noise outside the leading components, is invisible to them.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,76 +21,103 @@ from torch import Tensor
 
 from bayes1bit.errors import InputError
 
+_LAYERS = {
+    1: (F.conv1d, F.avg_pool1d, F.adaptive_avg_pool1d),
+    2: (F.conv2d, F.avg_pool2d, F.adaptive_avg_pool2d),
+}
+"""Convolution, pooling by a factor and pooling to a size, for each number of dimensions."""
+
 
 class RandomConvolutionFeatures:
-    """A fixed random convolutional network as a feature space for pictures.
+    """A fixed random convolutional network as a feature space for pictures and 1-D signals.
 
-    Three convolutions of random filters with zero mean and unit norm (so that they see edges and
-    texture, fine noise included), each followed by a rectifier and halving of the resolution.
-    Features are the spatial averages after each rectifier, and the average brightness of the four
-    quarters of the picture: 48 + 4 * channels numbers.
+    Convolutions of random filters with zero mean and unit norm (so that they see edges and
+    texture, fine noise included), each followed by a rectifier and halving of the resolution:
+    three for pictures, six for 1-D signals, which are longer. Features are the averages over
+    space after each rectifier, and the averages of the four quarters of a picture or the two
+    halves of a 1-D signal: 48 + 4 * channels numbers, or 96 + 2 * channels.
 
     Filters are drawn on the CPU from ``seed`` alone; distances are comparable only between runs
     with the same ``seed`` and ``data_range``.
 
     Args:
-        channels: Channels of the pictures.
-        data_range: Values (low, high) of black and white; mapped to (-1, 1).
+        channels: Channels of the signals.
+        data_range: Lowest and highest value (low, high), black and white of a picture; mapped to
+            (-1, 1).
         seed: Seed of the filters.
+        dim: Directions in space, 1 or 2.
 
     Raises:
-        InputError: If ``data_range`` is empty.
+        InputError: If ``data_range`` is empty or ``dim`` is neither 1 nor 2.
     """
 
     width = 16
-    depth = 3
+    depths: ClassVar[dict[int, int]] = {1: 6, 2: 3}
 
     def __init__(
-        self, channels: int, data_range: tuple[float, float] = (-1.0, 1.0), seed: int = 0
+        self,
+        channels: int,
+        data_range: tuple[float, float] = (-1.0, 1.0),
+        seed: int = 0,
+        dim: int = 2,
     ) -> None:
         if not data_range[0] < data_range[1]:
             raise InputError(f"data_range must be (low, high) with low < high, got {data_range}")
-        self.channels, self.data_range = channels, data_range
+        if dim not in self.depths:
+            raise InputError(f"features are of signals in 1 or 2 dimensions, got dim {dim}")
+        self.channels, self.data_range, self.seed, self.dim = channels, data_range, seed, dim
         generator = torch.Generator().manual_seed(seed)
         self.filters = []
-        for inputs in (channels, *[self.width] * (self.depth - 1)):
-            filters = torch.randn(self.width, inputs, 3, 3, generator=generator)
-            filters -= filters.mean((2, 3), keepdim=True)
+        for inputs in (channels, *[self.width] * (self.depths[dim] - 1)):
+            filters = torch.randn(self.width, inputs, *[3] * dim, generator=generator)
+            filters -= filters.mean(tuple(range(2, 2 + dim)), keepdim=True)
+            norm = filters.flatten(1).norm(dim=1).view(-1, *[1] * (dim + 1))
             # A rectifier halves the power of what passes; the factor restores it.
-            self.filters.append(
-                filters * 2**0.5 / filters.flatten(1).norm(dim=1)[:, None, None, None]
-            )
+            self.filters.append(filters * 2**0.5 / norm)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, signals: Tensor) -> Tensor:
         """Compute the features.
 
         Args:
-            pictures: Shape (batch, channels, height, width), sides of at least 8.
+            signals: Shape (batch, channels, height, width) with sides of at least 8, or (batch,
+                channels, length) with a length of at least 64 where ``dim`` is 1.
 
         Returns:
-            Features, shape (batch, 48 + 4 * channels).
+            Features, shape (batch, :attr:`size`).
 
         Raises:
-            InputError: If the shape is not that of such pictures.
+            InputError: If the shape is not that of such signals.
         """
-        smallest = 2**self.depth
+        smallest = 2 ** self.depths[self.dim]
         if (
-            pictures.dim() != 4
-            or pictures.shape[1] != self.channels
-            or min(pictures.shape[2:]) < smallest
+            signals.dim() != self.dim + 2
+            or signals.shape[1] != self.channels
+            or min(signals.shape[2:]) < smallest
         ):
+            names, sides = {1: ("signals", "length"), 2: ("pictures", "height, width")}[self.dim]
             raise InputError(
-                f"pictures have shape {tuple(pictures.shape)}; expected (batch, {self.channels}, "
-                f"height, width) with sides of at least {smallest}"
+                f"{names} have shape {tuple(signals.shape)}; expected (batch, {self.channels}, "
+                f"{sides}) with sides of at least {smallest}"
             )
+        convolve, pool, pool_to = _LAYERS[self.dim]
+        space = tuple(range(2, self.dim + 2))
         low, high = self.data_range
-        maps = (pictures - low) * (2.0 / (high - low)) - 1.0
-        features = [F.adaptive_avg_pool2d(maps, 2).flatten(1)]
+        maps = (signals - low) * (2.0 / (high - low)) - 1.0
+        features = [pool_to(maps, 2).flatten(1)]
         for filters in self.filters:
-            maps = F.relu(F.conv2d(F.pad(maps, (1, 1, 1, 1), "replicate"), filters.to(maps)))
-            features.append(maps.mean((2, 3)))
-            maps = F.avg_pool2d(maps, 2)
+            padded = F.pad(maps, (1, 1) * self.dim, "replicate")
+            maps = F.relu(convolve(padded, filters.to(maps)))
+            features.append(maps.mean(space))
+            maps = pool(maps, 2)
         return torch.cat(features, dim=1)
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return self.width * self.depths[self.dim] + 2**self.dim * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.size} random {self.dim}-D convolutional features, seed {self.seed}"
 
 
 def frechet_distance(
@@ -105,30 +133,49 @@ def frechet_distance(
         x: First set, shape (count, *event), count of at least 2.
         y: Second set, shape (count, *event), count of at least 2.
         features: Map from (count, *event) to (count, dimension); None takes
-            :class:`RandomConvolutionFeatures`, for pictures with values in (-1, 1).
+            :class:`RandomConvolutionFeatures`, for signals with values in (-1, 1).
 
     Returns:
         The distance, in squared units of the features.
 
     Raises:
-        InputError: If a set has fewer than two signals, event shapes differ, the signals are not
-            pictures (channels, height, width) and no ``features`` are given, or a feature is NaN
-            or infinite.
+        InputError: If a set has fewer than two signals, event shapes differ, the signals are
+            neither pictures (channels, height, width) nor of shape (channels, length) and no
+            ``features`` are given, or a feature is NaN or infinite.
     """
     if x.shape[1:] != y.shape[1:]:
         raise InputError(
             f"signals of shape {tuple(x.shape[1:])} and {tuple(y.shape[1:])} cannot be compared"
         )
-    if min(len(x), len(y)) < 2:
-        raise InputError(f"two sets of at least 2 signals are needed, got {len(x)} and {len(y)}")
     if features is None:
-        if x.dim() != 4:
+        if x.dim() not in (3, 4):
             raise InputError(
                 f"signals of shape {tuple(x.shape[1:])} are not pictures (channels, height, "
-                f"width); give features=, such as lambda x: x.flatten(1)"
+                f"width), nor of shape (channels, length); give features=, such as "
+                f"lambda x: x.flatten(1)"
             )
-        features = RandomConvolutionFeatures(x.shape[1])
-    first, second = features(x).double(), features(y).double()
+        features = RandomConvolutionFeatures(x.shape[1], dim=x.dim() - 2)
+    return feature_distance(features(x), features(y))
+
+
+def feature_distance(first: Tensor, second: Tensor) -> float:
+    """Squared Frechet distance between Gaussian fits of two sets of feature vectors.
+
+    Args:
+        first: Features of the first set, shape (count, dimension), count of at least 2.
+        second: Features of the second set, of the same dimension.
+
+    Returns:
+        The distance; see :func:`frechet_distance`.
+
+    Raises:
+        InputError: If a set has fewer than two vectors, or one is not finite.
+    """
+    if min(len(first), len(second)) < 2:
+        raise InputError(
+            f"two sets of at least 2 signals are needed, got {len(first)} and {len(second)}"
+        )
+    first, second = first.double(), second.double()
     if not (torch.isfinite(first).all() and torch.isfinite(second).all()):
         raise InputError("features hold NaN or infinite values; give finite signals")
     shift = first.mean(0) - second.mean(0)

@@ -48,7 +48,7 @@ def psnr(estimate: Tensor, truth: Tensor, data_range: DataRange, event_dim: int 
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    estimate, truth, leading = _pair(estimate, truth, event_dim)
+    estimate, truth, leading = as_pairs(estimate, truth, event_dim)
     result: Tensor = peak_signal_noise_ratio(
         estimate.flatten(1),
         truth.flatten(1),
@@ -84,7 +84,7 @@ def ssim(estimate: Tensor, truth: Tensor, data_range: DataRange) -> Tensor:
             f"structural similarity is for pictures (*leading, C, H, W) with sides of at least 3, "
             f"got shape {tuple(estimate.shape)}"
         )
-    estimate, truth, leading = _pair(estimate, truth, 3)
+    estimate, truth, leading = as_pairs(estimate, truth, 3)
     radius = (min(11, *estimate.shape[-2:]) - 1) // 2
     result: Tensor = structural_similarity_index_measure(
         estimate,
@@ -170,8 +170,17 @@ def bit_agreement(bits: Tensor, predicted: Tensor) -> Tensor:
     return agreed.reshape(*leading, -1).mean(-1)
 
 
-def _pair(estimate: Tensor, truth: Tensor, event_dim: int) -> tuple[Tensor, Tensor, torch.Size]:
-    """Both tensors as (batch, *event), and the leading shape."""
+def as_pairs(estimate: Tensor, truth: Tensor, event_dim: int) -> tuple[Tensor, Tensor, torch.Size]:
+    """Estimates and truths as (batch, *event) of one type and device, and the leading shape.
+
+    Args:
+        estimate: Shape (*leading, *event).
+        truth: The same shape, or shape event for all estimates.
+        event_dim: Number of dimensions of one signal.
+
+    Raises:
+        InputError: If shapes disagree or a tensor is not floating point.
+    """
     if not (estimate.is_floating_point() and truth.is_floating_point()):
         raise InputError(
             f"estimate and truth must be floating point, got {estimate.dtype} and {truth.dtype}; "

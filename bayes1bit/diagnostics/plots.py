@@ -9,6 +9,7 @@ Figures are made without pyplot: nothing is shown, no window opened, no global s
 them with ``figure.savefig``.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from bayes1bit.diagnostics.layout import PictureRow
 from bayes1bit.diagnostics.metrics import psnr
+from bayes1bit.diagnostics.waveforms import is_waveform, snr
 from bayes1bit.errors import InputError
+from bayes1bit.pictures import is_picture
 from bayes1bit.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -26,9 +29,12 @@ if TYPE_CHECKING:
 
 # Blue and orange differ for every kind of colour vision, and dark from light in grey print.
 ABOVE, BELOW = "#0b3c7d", "#f0a02c"
+# Lines differ in brightness and in style, too: the truth is dashed over everything else.
+_BAND, _MEAN, _SAMPLE, _TRUTH = "#bcd9ee", "#0072b2", "#56b4e9", "black"
+_DASHES = (0, (4, 2))
 
 VISIBLE = 0.02
-"""Least distance, as a share of the data range, at which the truth counts as visibly missed."""
+"""Least distance, as a share of what is drawn, at which the truth counts as visibly missed."""
 
 
 def plot_posterior(
@@ -38,14 +44,16 @@ def plot_posterior(
     num_samples: int = 4,
     extra: Mapping[str, Tensor] | None = None,
     data_range: tuple[float, float] | None = None,
+    unit: str = "",
 ) -> "Figure":
     """Draw mean, spread and samples in a row and, with a truth, the misses of the interval.
 
     Signals of shape (H, W), (1, H, W) and (3, H, W) are drawn as pictures, those of shape (L,) and
     (1, L) as lines with a band. For colour pictures the spread is the root mean square over the
     channels, and misses are those of the brightness, the mean of the channels. Misses by less than
-    2% of the data range are not drawn: no eye sees them, and a constant background would be full
-    of them. :func:`~bayes1bit.diagnostics.metrics.coverage` counts every one.
+    2% of the range that is drawn are left out: no eye sees them, and a constant background would
+    be full of them. :func:`~bayes1bit.diagnostics.metrics.coverage` counts every one.
+    Titles give the PSNR of pictures and the SNR of lines.
 
     Args:
         posterior: The posterior.
@@ -55,7 +63,9 @@ def plot_posterior(
             resampling.
         extra: More signals of shape event to draw, by title, such as a rival estimate.
         data_range: Values (low, high) of black and white, and the range of the PSNR; None takes
-            the posterior's attribute ``data_range`` or else the range of what is drawn.
+            the posterior's attribute ``data_range`` or else the range of what is drawn. The axes
+            of lines fit what is drawn.
+        unit: Unit of the values, such as "mV", for the axes of lines.
 
     Returns:
         A matplotlib figure.
@@ -71,8 +81,7 @@ def plot_posterior(
     if num_samples < 0:
         raise InputError(f"num_samples must be >= 0, got {num_samples}")
     shape = tuple(posterior.event_shape)
-    is_line = len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)
-    if not is_line and not (len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))):
+    if not (is_waveform(shape) or is_picture(shape) or len(shape) == 2):
         raise InputError(
             f"signals of shape {shape} cannot be drawn; expected pictures (H, W), (1, H, W), "
             f"(3, H, W) or lines (L,), (1, L)"
@@ -82,8 +91,9 @@ def plot_posterior(
     samples = posterior.samples[chosen.to(posterior.samples.device)]
     shown = [posterior.mean, *samples, *extra.values()] + ([] if truth is None else [truth])
     limits = _limits(data_range or posterior.attributes.get("data_range"), shown)
-    draw = _draw_lines if is_line else _draw_pictures
-    return draw(posterior, truth, prob, samples, extra, limits)
+    if is_waveform(shape):
+        return _draw_lines(posterior, truth, prob, samples, extra, _limits(None, shown), unit)
+    return _draw_pictures(posterior, truth, prob, samples, extra, limits)
 
 
 def plot_grid(
@@ -168,44 +178,53 @@ def _draw_lines(
     samples: Tensor,
     extra: Mapping[str, Tensor],
     limits: tuple[float, float],
+    unit: str,
 ) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.0, 3.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(10.0, 3.4), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     lower, upper = (_line(end) for end in posterior.interval(prob))
     index = range(len(lower))
     label = f"{100 * prob:.3g}% interval"
-    left.fill_between(index, lower, upper, color="#9ecae1", linewidth=0, label=label)
-    mean = _line(posterior.mean)
-    left.plot(index, mean, color="#0b3c7d", linewidth=1.2, label="mean")
-    for sample in samples:
-        right.plot(index, _line(sample), linewidth=0.8, color="#4a90c2", alpha=0.8)
-    styles = ("--", ":", "-.")
-    for i, (name, value) in enumerate(extra.items()):
-        left.plot(index, _line(value), styles[i % 3], color="0.4", linewidth=1.0, label=name)
-    title = "mean" + _decibels(posterior.mean, truth, limits)
+    left.fill_between(index, lower, upper, color=_BAND, linewidth=0, label=label)
+    left.plot(index, _line(posterior.mean), color=_MEAN, linewidth=1.8, label="mean")
+    for i, sample in enumerate(samples):
+        name = "_" if i else "sample"
+        right.plot(index, _line(sample), linewidth=0.9, color=_SAMPLE, alpha=0.8, label=name)
+    for (name, value), style in zip(extra.items(), itertools.cycle((":", "-."))):
+        left.plot(index, _line(value), style, color="0.35", linewidth=1.2, label=name)
+    title = "mean"
     if truth is not None:
         above, below = _misses(posterior, truth, prob, limits)
         for axes in (left, right):
-            axes.plot(index, _line(truth), color="black", linewidth=0.8, label="truth")
+            axes.plot(index, _line(truth), color=_TRUTH, ls=_DASHES, lw=1.0, label="truth")
         _mark(left, above.reshape(-1), 0.98, ABOVE, f"truth above, {int(above.sum())}")
         _mark(left, below.reshape(-1), 0.02, BELOW, f"truth below, {int(below.sum())}")
         missed = (above | below).double().mean()
-        title += f", visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%"
+        decibels = float(snr(posterior.mean, truth, event_dim=truth.dim()))
+        title += f", SNR {decibels:.1f} dB, visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%"
     left.set_title(title, fontsize=9)
     right.set_title(
         f"{len(samples)} samples" + ("" if truth is None else " and truth"), fontsize=9
     )
+    left.set_ylabel(f"value in {unit}" if unit else "value", fontsize=8)
     for axes in (left, right):
         axes.set_xlabel("index", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.margins(x=0)
+        axes.grid(color="0.92", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
+    handles = {
+        name: handle
+        for axes in (left, right)
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(
-        *left.get_legend_handles_labels(),
+        handles.values(),
+        handles.keys(),
         loc="outside lower center",
-        ncols=6,
+        ncols=7,
         fontsize=8,
         frameon=False,
     )
