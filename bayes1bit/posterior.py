@@ -21,7 +21,13 @@ from torch import Tensor
 
 from bayes1bit import weighted
 from bayes1bit.errors import InputError
-from bayes1bit.posterior_checks import check_per_sample, check_samples, plain
+from bayes1bit.posterior_checks import (
+    check_chains,
+    check_latents,
+    check_per_sample,
+    check_samples,
+    plain,
+)
 from bayes1bit.posterior_summary import Summary, summarize
 
 if TYPE_CHECKING:
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class Posterior:
-    """Weighted posterior samples of one signal, with their provenance.
+    """Weighted posterior samples of a signal and other latent sites, with their provenance.
 
     Args:
         samples: Posterior samples, shape (num_samples, *event), float32 or float64.
@@ -51,10 +57,13 @@ class Posterior:
         predictive: Posterior predictive draw of each observed site, shape
             (num_samples, *observed).
         constants: Known quantities of the model worth keeping with the result, by name.
+        latents: Samples of the model's other latent sites, each of shape (num_samples, *site).
+        num_chains: Number of chains of equal length that the samples are, one after the other;
+            weighted samples are one.
 
     Raises:
         InputError: If shapes disagree, a sample is NaN or infinite, weights are negative or all
-            zero, or a cost is negative.
+            zero, a cost is negative, or the samples cannot be cut into so many chains.
     """
 
     samples: Tensor
@@ -71,6 +80,8 @@ class Posterior:
     log_likelihood: Mapping[str, Tensor] = field(default_factory=dict)
     predictive: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Tensor] = field(default_factory=dict)
+    latents: Mapping[str, Tensor] = field(default_factory=dict)
+    num_chains: int = 1
 
     def __post_init__(self) -> None:
         check_samples(self.samples)
@@ -94,11 +105,13 @@ class Posterior:
                 raise InputError(f"{name} must be finite and >= 0, got {getattr(self, name)}")
         self.settings = {str(key): plain(value) for key, value in self.settings.items()}
         self.attributes = {str(key): plain(value) for key, value in self.attributes.items()}
-        for name in ("observed", "log_likelihood", "predictive", "constants"):
+        for name in ("observed", "log_likelihood", "predictive", "constants", "latents"):
             values = {key: torch.as_tensor(value) for key, value in getattr(self, name).items()}
             setattr(self, name, {key: value.detach() for key, value in values.items()})
         for name in ("log_likelihood", "predictive"):
             check_per_sample(name, getattr(self, name), self.num_samples, self.observed)
+        check_latents(self.latents, self.num_samples, self.site)
+        check_chains(self.num_chains, self.num_samples, self.weights is not None)
 
     @property
     def num_samples(self) -> int:
@@ -252,6 +265,8 @@ class Posterior:
             weights=None,
             log_likelihood=take(self.log_likelihood),
             predictive=take(self.predictive),
+            latents=take(self.latents),
+            num_chains=1,
         )
 
     def get_samples(self) -> dict[str, Tensor]:
@@ -261,9 +276,11 @@ class Posterior:
         dictionary (``pyro.infer.Predictive``) treats its entries alike.
 
         Returns:
-            The site's name with samples of shape (num_samples, *event).
+            Samples of the signal's site, shape (num_samples, *event), and of the other latent
+            sites.
         """
-        return {self.site: self.equally_weighted().samples}
+        equal = self.equally_weighted()
+        return {self.site: equal.samples, **equal.latents}
 
     def summary(self, prob: float = 0.9) -> Summary:
         """Sum up the posterior in scalars.
@@ -343,7 +360,8 @@ class Posterior:
         return posterior_io.load(path)
 
     def __repr__(self) -> str:
-        parts = [f"{self.num_samples} samples of {self.site} {tuple(self.event_shape)}"]
+        names = ", ".join([f"{self.site} {tuple(self.event_shape)}", *self.latents])
+        parts = [f"{self.num_samples} samples of {names}"]
         if self.weights is not None:
             parts.append(f"effective sample size {self.effective_sample_size:.1f}")
         parts.append(f"{self.nfe:g} denoiser calls each")

@@ -57,6 +57,45 @@ def check_per_sample(
             )
 
 
+def check_latents(latents: Mapping[str, Tensor], num_samples: int, site: str) -> None:
+    """Refuse values of other latent sites that do not go with the samples of the signal.
+
+    Args:
+        latents: Tensors by site that should have shape (num_samples, *site), finite.
+        num_samples: Number of samples.
+        site: Name of the signal's site, which is not among them.
+
+    Raises:
+        InputError: If a name, a shape or a value is wrong.
+    """
+    for name, value in latents.items():
+        if name == site:
+            raise InputError(f"latents hold {name!r}, which is the signal's own site")
+        if value.shape[:1] != (num_samples,):
+            raise InputError(
+                f"latents[{name!r}] has shape {tuple(value.shape)}; expected one value per "
+                f"sample, shape ({num_samples}, ...)"
+            )
+        if not torch.isfinite(value).all():
+            raise InputError(f"latents[{name!r}] holds NaN or infinite values: the run diverged")
+
+
+def check_chains(num_chains: int, num_samples: int, weighted: bool) -> None:
+    """Refuse a number of chains that samples cannot be cut into.
+
+    Raises:
+        InputError: If it is less than 1, does not divide the number of samples, or is more than 1
+            for weighted samples.
+    """
+    if num_chains < 1 or num_samples % num_chains:
+        raise InputError(
+            f"{num_samples} samples are not {num_chains} chains of equal length; num_chains must "
+            "divide their number"
+        )
+    if weighted and num_chains > 1:
+        raise InputError(f"weighted samples are no chains: num_chains must be 1, got {num_chains}")
+
+
 def plain(value: Any) -> Any:
     """The JSON form of a setting: what a file gives back unchanged.
 

@@ -160,12 +160,12 @@ def _rebuild(
     def per_sample(group: str) -> dict[str, Tensor]:
         if weighted:
             return dict(groups.get(f"particles/{group}", {}))
-        # The leading dimension is the single chain.
-        return {name: value[0] for name, value in groups.get(group, {}).items()}
+        return {name: value.flatten(0, 1) for name, value in groups.get(group, {}).items()}
 
+    latents = per_sample("posterior")
     log_evidence, nfe = attributes.get("log_evidence"), float(attributes["nfe"])
     return Posterior(
-        per_sample("posterior")[site],
+        latents.pop(site),
         site=site,
         weights=groups["particles"]["weight"] if weighted else None,
         log_evidence=None if log_evidence is None else float(log_evidence),
@@ -174,13 +174,15 @@ def _rebuild(
         algorithm=str(attributes["algorithm"]),
         settings=json.loads(attributes["settings"]),
         attributes=json.loads(attributes["attributes"]),
+        latents=latents,
+        num_chains=1 if weighted else len(groups["posterior"][site]),
         **{name: per_sample(group) for group, name in _PER_SAMPLE.items()},
         **{name: dict(groups.get(group, {})) for group, name in _FIXED.items()},
     )
 
 
 def _arviz_groups(posterior: Posterior) -> dict[str, "xarray.Dataset"]:
-    """The datasets of ArviZ's schema, with equally weighted draws along one chain."""
+    """The datasets of ArviZ's schema, with equally weighted draws along their chains."""
     import xarray
 
     equal = posterior.equally_weighted()
@@ -212,13 +214,19 @@ def _sample_groups(
     import xarray
 
     groups = {}
-    contents = {"posterior": {posterior.site: posterior.samples}}
+    contents = {"posterior": {posterior.site: posterior.samples, **posterior.latents}}
     contents |= {group: getattr(posterior, name) for group, name in _PER_SAMPLE.items()}
     for group, values in contents.items():
         if values:
             groups[group] = xarray.Dataset(
                 {
-                    name: _variable(name, value, sample_dims, pictures=group == "posterior")
+                    name: _variable(
+                        name,
+                        value,
+                        sample_dims,
+                        posterior.num_chains,
+                        pictures=group == "posterior" and name == posterior.site,
+                    )
                     for name, value in values.items()
                 }
             )
@@ -231,13 +239,17 @@ def _sample_stats(posterior: Posterior, equal: Posterior) -> "xarray.Dataset":
 
     dims = ("chain", "draw")
     values: dict[str, Any] = {}
+
+    def by_chain(value: Tensor) -> Any:
+        return _array(value.reshape(equal.num_chains, -1))
+
     if equal.log_likelihood:
         total = sum(
             value.double().reshape(equal.num_samples, -1).sum(1)
             for value in equal.log_likelihood.values()
         )
         meaning = "log-likelihood of all observations; the prior's density is not part of it"
-        values["lp"] = (dims, _array(total)[None], {"description": meaning})
+        values["lp"] = (dims, by_chain(torch.as_tensor(total)), {"description": meaning})
     if posterior.weights is None:
         weight = torch.full((posterior.num_samples,), 1.0 / posterior.num_samples).double()
     else:
@@ -245,16 +257,20 @@ def _sample_stats(posterior: Posterior, equal: Posterior) -> "xarray.Dataset":
         weight = posterior.weights[particle]
         values["particle"] = (
             dims,
-            _array(particle)[None],
+            by_chain(particle),
             {"description": "index of the weighted particle that this draw is a copy of"},
         )
     meaning = "weight of the particle before resampling; draws are equally weighted"
-    values["weight"] = (dims, _array(weight)[None], {"description": meaning})
+    values["weight"] = (dims, by_chain(weight), {"description": meaning})
     return xarray.Dataset(values)
 
 
 def _variable(
-    name: str, value: Tensor, sample_dims: tuple[str, ...] = (), pictures: bool = False
+    name: str,
+    value: Tensor,
+    sample_dims: tuple[str, ...] = (),
+    num_chains: int = 1,
+    pictures: bool = False,
 ) -> tuple[tuple[str, ...], Any]:
     """Named dimensions and values of one variable, with a chain dimension where one is asked."""
     if not name or "/" in name or name in _RESERVED:
@@ -267,7 +283,7 @@ def _variable(
             f"{name!r} has dtype {value.dtype}, which NetCDF cannot hold; give float32 or float64"
         )
     if "chain" in sample_dims:
-        value = value[None]
+        value = value.unflatten(0, (num_chains, -1))
     rank = value.dim() - len(sample_dims)
     dims = tuple(f"{name}_dim_{i}" for i in range(rank))
     if pictures and rank == 3:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bayes1bit.weighted import weighted_mean
+from bayes1bit.weighted import weighted_mean, weighted_std
 
 if TYPE_CHECKING:
     from bayes1bit.posterior import Posterior
@@ -23,7 +23,9 @@ class Summary(dict[str, float | None]):
     ``seconds``, ``log_evidence`` (nats), ``mean_min`` and ``mean_max`` (range of the posterior
     mean), ``std_average``, ``interval_prob`` and ``interval_width`` (average width of the central
     interval), ``bit_agreement`` (share of observed bits that equal the posterior predictive
-    majority). Figures that the posterior cannot give are None.
+    majority). Other latent sites add the mean and the standard deviation of each, under names such
+    as ``scale mean``, or ``gain mean_min``, ``gain mean_max`` and ``gain std_average`` where a
+    site has several elements. Figures that the posterior cannot give are None.
     """
 
     def __init__(self, title: str, **figures: float | None) -> None:
@@ -65,7 +67,23 @@ def summarize(posterior: "Posterior", prob: float) -> Summary:
         interval_prob=prob,
         interval_width=float((upper - lower).mean()),
         bit_agreement=_bit_agreement(posterior),
+        **_latent_figures(posterior),
     )
+
+
+def _latent_figures(posterior: "Posterior") -> dict[str, float]:
+    """Mean and standard deviation of the other latent sites, ranges for those of many elements."""
+    figures: dict[str, float] = {}
+    for name, value in posterior.latents.items():
+        mean = weighted_mean(value.double(), posterior.weights)
+        std = weighted_std(value.double(), posterior.weights)
+        if mean.numel() == 1:
+            figures |= {f"{name} mean": float(mean), f"{name} std": float(std)}
+        else:
+            figures[f"{name} mean_min"] = float(mean.min())
+            figures[f"{name} mean_max"] = float(mean.max())
+            figures[f"{name} std_average"] = float(std.mean())
+    return figures
 
 
 def _bit_agreement(posterior: "Posterior") -> float | None:

@@ -10,10 +10,12 @@ from bayes1bit.infer.diffpir import DiffPIR
 from bayes1bit.infer.dps import DPS
 from bayes1bit.infer.gaussian_gibbs import GaussianGibbs
 from bayes1bit.infer.guidance import guided_denoise
+from bayes1bit.infer.joint_gibbs import JointGibbs
 from bayes1bit.infer.langevin import Langevin
 from bayes1bit.infer.lookahead_smc import LookaheadSMC
 from bayes1bit.infer.misfit import LeastSquaresStep
 from bayes1bit.infer.moment_matched import MomentMatched
+from bayes1bit.infer.moves import Move
 from bayes1bit.infer.nuts import NUTS
 from bayes1bit.infer.plan_vershynin import PlanVershynin
 from bayes1bit.infer.pnp_onebit import PnPOneBit
@@ -45,11 +47,13 @@ __all__ = [
     "ExactStep",
     "GaussianGibbs",
     "GradientStep",
+    "JointGibbs",
     "Langevin",
     "LangevinStep",
     "LeastSquaresStep",
     "LookaheadSMC",
     "MomentMatched",
+    "Move",
     "NoiseSplitting",
     "OneBitForm",
     "Path",

@@ -2,9 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
@@ -13,6 +13,10 @@ from bayes1bit.diffusion import count_evaluations
 from bayes1bit.errors import InputError
 from bayes1bit.infer.target import Target
 from bayes1bit.posterior import Posterior
+
+if TYPE_CHECKING:
+    from bayes1bit.infer.moves import Move
+    from bayes1bit.infer.prior_steps import PriorStep
 
 Item = TypeVar("Item")
 
@@ -25,11 +29,16 @@ class Draws:
         samples: Posterior samples, shape (num_samples, *event).
         weights: Their normalised weights, shape (num_samples,), or None for equal ones.
         log_evidence: Estimate of log p(y) in nats, if the algorithm has one.
+        latents: Values of the other latent sites, each of shape (num_samples, *site), if the
+            algorithm draws them.
+        num_chains: Number of chains of equal length that the samples are, one after the other.
     """
 
     samples: Tensor
     weights: Tensor | None = None
     log_evidence: float | None = None
+    latents: Mapping[str, Tensor] | None = None
+    num_chains: int = 1
 
 
 class Algorithm(ABC):
@@ -56,6 +65,8 @@ class Algorithm(ABC):
     """Denoiser calls per posterior sample at the default settings."""
     exactness: ClassVar[str]
     """Whether its output tends to the posterior, and in which limit."""
+    takes_parameters: ClassVar[bool] = False
+    """Whether :meth:`draw` also draws other latent sites than the signal."""
 
     def __init__(
         self,
@@ -72,6 +83,25 @@ class Algorithm(ABC):
     @abstractmethod
     def draw(self, target: Target) -> Draws:
         """Draw posterior samples of a target."""
+
+    def move(self, prior_step: "PriorStep") -> "Move":
+        """Make the algorithm's move of a Gibbs sampler, if it has one.
+
+        Args:
+            prior_step: How a clean signal is drawn given a noisy copy, where the move needs that.
+
+        Returns:
+            A transition of signals that leaves p(x | y) invariant.
+
+        Raises:
+            InputError: If the algorithm has none, as most have not.
+        """
+        raise InputError(
+            f"{type(self).__name__} is no move of a Gibbs sampler: it has no transition from one "
+            "signal to the next that leaves p(x | y) invariant, so that unknown parameters cannot "
+            'be drawn in turn with it; use signal="split-gibbs", "langevin" or "split-gibbs-smc", '
+            "or give your algorithm a method move(prior_step)"
+        )
 
     def settings(self) -> dict[str, Any]:
         """The algorithm's settings by name, as they go into the posterior file."""
@@ -100,10 +130,11 @@ class Algorithm(ABC):
         """
         started = time.perf_counter()
         target = Target.from_model(self.model, *args, site=self.site, **kwargs)
-        if target.latents:
+        if target.latents and not self.takes_parameters:
             raise InputError(
                 f"{type(self).__name__} infers the signal alone, but the model has other latent "
-                f"sites: {', '.join(target.latents)}; fix them with pyro.condition"
+                f"sites: {', '.join(target.latents)}; infer them with JointGibbs, or fix them "
+                "with pyro.condition"
             )
         with count_evaluations(target.prior) as evaluations:
             draws = self.draw(target)
@@ -129,8 +160,10 @@ class Algorithm(ABC):
             }
             | ({"data_range": target.prior.data_range} if target.prior.data_range else {}),
             observed=target.observed,
-            log_likelihood=target.pointwise_log_likelihood(draws.samples),
-            predictive=target.posterior_predictive(draws.samples),
+            log_likelihood=target.pointwise_log_likelihood(draws.samples, draws.latents),
+            predictive=target.posterior_predictive(draws.samples, draws.latents),
+            latents=draws.latents or {},
+            num_chains=draws.num_chains,
         )
 
     def check_finite(self, x: Tensor, level: str, advice: str = "take more levels") -> None:

@@ -10,6 +10,9 @@ Carlo sampler (Del Moral, Doucet and Jasra, JRSS B 2006). At each level
 3. every particle makes a sweep that leaves :math:`\pi_{u'}` invariant: a noisy copy that agrees
    with the data, and a reverse diffusion from it.
 
+Where the model has other latent sites, a particle is a signal with values of these sites, and the
+sweep ends with a draw of them (:mod:`bayes1bit.infer.joint_path`).
+
 Methods differ in where on the path they begin, and in the number of particles at each level.
 """
 
@@ -24,6 +27,7 @@ from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import Path, path_of
+from bayes1bit.infer.joint_path import JointPath, joint_path_of
 from bayes1bit.infer.particles import log_mean_exp, next_level
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.target import Target
@@ -100,11 +104,27 @@ class AnnealedSMC(Algorithm):
         """Prior that sweeps at u draw from: the model's own, unless a method has another."""
         return target.prior
 
-    @torch.no_grad()
     def draw(self, target: Target) -> Draws:
         """Walk down the path with the whole cloud at once."""
-        path, step = path_of(target), self.prior_step
+        x, path, log_evidence = self.walk(target)
+        latents = path.latents if isinstance(path, JointPath) else None
+        return Draws(x, log_evidence=log_evidence, latents=latents)
+
+    @torch.no_grad()
+    def walk(self, target: Target) -> tuple[Tensor, Path, float]:
+        """Walk down the path.
+
+        Args:
+            target: The target; if it has other latent sites, each particle has values of its own,
+                which are drawn from their prior at the top and anew after every sweep.
+
+        Returns:
+            Signals, shape (num_samples, *event); the path of these particles; and the estimate of
+            log p(y).
+        """
+        path, step = joint_path_of(target) if target.latents else path_of(target), self.prior_step
         x, u, log_evidence = self.first_cloud(target, path)
+        path = path.spread(len(x))
         features = path.features(x)
         value = path.log_likelihood(features, u)
         with self.track(None, None, "level") as bar:
@@ -114,15 +134,18 @@ class AnnealedSMC(Algorithm):
                 self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
                 log_evidence += log_mean_exp(log_weights)
                 num = self.num_particles(target, path, u)
-                x = x[resample(log_weights.softmax(0), num, self.resampling)]
-                prior, rho = self.sweep_prior(target, path, u), path.coupling(u)
+                kept = resample(log_weights.softmax(0), num, self.resampling)
+                x, path = x[kept], path.select(kept)
+                prior = self.sweep_prior(target, path, u)
                 for _ in range(self.num_sweeps if u == 0 else 1):
+                    rho = path.coupling(u)
                     x = step(prior, path.noisy_copy(x, u), rho)
+                    path = path.update(x, u)
                 self.check_finite(x, f"rho = {rho:.3g}", "take another prior step")
                 features = path.features(x)
                 value = path.log_likelihood(features, u)
                 bar.update()
-        return Draws(x, log_evidence=log_evidence)
+        return x, path, log_evidence
 
     def _next(self, path: Path, features: Tensor, value: Tensor, u: float) -> float:
         """The next point of the path."""

@@ -52,7 +52,6 @@ from bayes1bit.infer.target import Target
 
 _LOG_TWO = math.log(2.0)
 _PROBES = 4
-"""Random starts of the search for a likelihood's largest curvature."""
 
 
 class Path(ABC):
@@ -76,6 +75,18 @@ class Path(ABC):
     @abstractmethod
     def noisy_copy(self, x: Tensor, u: float) -> Tensor:
         """Draw the copy z of signals (particles, *event) at level ``coupling(u)``."""
+
+    def spread(self, num: int) -> "Path":
+        """The path of ``num`` particles; it differs where each has parameters of its own."""
+        return self
+
+    def select(self, kept: Tensor) -> "Path":
+        """The path of the particles with these indices."""
+        return self
+
+    def update(self, x: Tensor, u: float) -> "Path":
+        """The path once what is unknown beside the signals ``x`` has been drawn anew at u."""
+        return self
 
 
 class NoiseSplitting(Path):
@@ -141,16 +152,19 @@ class Tempering(Path):
         target: The target.
         share: Coupling variance as a share of the likelihood's smallest inverse curvature.
         num_steps: Langevin steps of a copy.
+        num_probes: Random starts of the search for the likelihood's largest curvature.
     """
 
     unit = 1.0
 
-    def __init__(self, target: Target, share: float = 0.1, num_steps: int = 20) -> None:
+    def __init__(
+        self, target: Target, share: float = 0.1, num_steps: int = 20, num_probes: int = _PROBES
+    ) -> None:
         self.target, self.share = target, share
         self.step = LangevinStep(num_steps, metropolis=True)
         self.largest = typical_distance(target.prior)
         with torch.no_grad():
-            centre = prior_mean(target.prior).expand(_PROBES, *target.prior.event_shape)
+            centre = prior_mean(target.prior).expand(num_probes, *target.prior.event_shape)
         curvature = largest_curvature(target, centre.clone(), self.largest)
         self.curvature = max(float(curvature.max()), 1e-12)
 

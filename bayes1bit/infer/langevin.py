@@ -42,7 +42,10 @@ from torch import Tensor
 from bayes1bit.diffusion import geometric_levels
 from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
+from bayes1bit.infer.annealing import Path
 from bayes1bit.infer.moments import typical_distance
+from bayes1bit.infer.moves import Move
+from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothed_posterior import (
     SmoothedState,
     likelihood_curvature,
@@ -127,7 +130,7 @@ class Langevin(Algorithm):
     @torch.no_grad()
     def draw(self, target: Target) -> Draws:
         """Run all chains down the levels at once."""
-        self._check(target)
+        self.check(target)
         prior = target.prior
         if self.num_levels == 1:
             x, levels = prior.sample((self.num_samples,)), [prior.sigma_min]
@@ -137,32 +140,29 @@ class Langevin(Algorithm):
             x = prior.pure_noise(self.num_samples, first)
         h, adapted = self.step_size, 0
         for i, sigma in enumerate(self.track(levels, len(levels))):
-            beta, root = self._condition(target, x, sigma)
+            beta, root = self.condition(target, x, sigma)
             adapting = self.num_steps if i < len(levels) - 1 else self.num_steps // 2
             for step in range(self.num_steps):
                 if step == 0 or not self.metropolis:
                     state = SmoothedState.at(target, x, sigma, beta)
-                noise = torch.randn_like(x)
-                move = root(h * root(state.gradient) + (2 * h) ** 0.5 * noise)
                 if not self.metropolis:
-                    x = x + move
+                    noise = torch.randn_like(x)
+                    x = x + root(h * root(state.gradient) + (2 * h) ** 0.5 * noise)
                     continue
-                proposed = SmoothedState.at(target, x + move, sigma, beta)
-                # the noise that would have led back
-                back = noise + (h / 2) ** 0.5 * root(state.gradient + proposed.gradient)
-                log_ratio = 0.5 * (noise.square() - back.square()).flatten(1).sum(1)
-                log_ratio += proposed.log_likelihood - state.log_likelihood
-                log_ratio += log_prior_ratio(prior, state, proposed, sigma)
-                acceptance = log_ratio.exp().nan_to_num(0).clamp(max=1)
-                state = state.replace(proposed, torch.rand_like(acceptance) < acceptance)
+                state, acceptance = adjusted_step(target, state, sigma, beta, root, h)
                 x = state.x
                 if step < adapting:
                     adapted += 1
-                    h *= math.exp(2 * (float(acceptance.mean()) - ACCEPTANCE) / adapted**0.5)
+                    h = adapted_size(h, acceptance, adapted)
             self.check_finite(x, f"sigma = {sigma:.3g}", "take a smaller step_size")
         return Draws(x)
 
-    def _check(self, target: Target) -> None:
+    def move(self, prior_step: PriorStep) -> Move:
+        """Steps at the prior's smallest level, accepted or rejected whatever ``metropolis`` is."""
+        return LangevinMove(self)
+
+    def check(self, target: Target) -> None:
+        """Refuse a preconditioner that does not fit a target."""
         structure, shape = target.structure, target.prior.event_shape
         if isinstance(self.preconditioner, Tensor):
             try:
@@ -181,7 +181,7 @@ class Langevin(Algorithm):
                 "a tensor of relative variances"
             )
 
-    def _condition(self, target: Target, x: Tensor, sigma: float) -> tuple[Tensor, Root]:
+    def condition(self, target: Target, x: Tensor, sigma: float) -> tuple[Tensor, Root]:
         """Power of the likelihood, shape (particles,), and root of the preconditioner."""
         event = (-1, *[1] * (x.ndim - 1))
         curvature = likelihood_curvature(target, x, sigma, torch.ones_like(x[:1]))
@@ -205,3 +205,67 @@ class Langevin(Algorithm):
                 return in_rows * diagonal.sqrt() * v
 
         return beta, root
+
+
+class LangevinMove(Move):
+    """Metropolis-adjusted steps of the chains of a Gibbs sampler.
+
+    Preconditioner and step size are set anew while chains warm up, and are then kept.
+
+    Args:
+        settings: The algorithm, whose ``num_steps``, ``step_size`` and ``preconditioner`` count.
+    """
+
+    def __init__(self, settings: Langevin) -> None:
+        self.settings, self._size, self._adapted = settings, settings.step_size, 0
+        self._root: Root | None = None
+
+    @torch.no_grad()
+    def __call__(self, target: Target, path: Path, x: Tensor, adapting: bool) -> Tensor:
+        """See :meth:`Move.__call__`."""
+        sigma = target.prior.sigma_min
+        if adapting or self._root is None:
+            self.settings.check(target)
+            self._root = self.settings.condition(target, x, sigma)[1]
+        # at the smallest level the likelihood counts in full
+        beta = x.new_ones(len(x))
+        state = SmoothedState.at(target, x, sigma, beta)
+        for _ in range(self.settings.num_steps):
+            state, acceptance = adjusted_step(target, state, sigma, beta, self._root, self._size)
+            if adapting:
+                self._adapted += 1
+                self._size = adapted_size(self._size, acceptance, self._adapted)
+        return state.x
+
+
+def adjusted_step(
+    target: Target, state: SmoothedState, sigma: float, beta: Tensor, root: Root, step_size: float
+) -> tuple[SmoothedState, Tensor]:
+    """One Langevin step, accepted or rejected.
+
+    Args:
+        target: The posterior.
+        state: Where the chains are.
+        sigma: Their level.
+        beta: Power of the likelihood, shape (particles,).
+        root: Root of the preconditioner.
+        step_size: The h above.
+
+    Returns:
+        The next state, and the probabilities with which the steps were accepted, (particles,).
+    """
+    noise, h = torch.randn_like(state.x), step_size
+    move = root(h * root(state.gradient) + (2 * h) ** 0.5 * noise)
+    proposed = SmoothedState.at(target, state.x + move, sigma, beta)
+    # the noise that would have led back
+    back = noise + (h / 2) ** 0.5 * root(state.gradient + proposed.gradient)
+    log_ratio = 0.5 * (noise.square() - back.square()).flatten(1).sum(1)
+    log_ratio += proposed.log_likelihood - state.log_likelihood
+    log_ratio += log_prior_ratio(target.prior, state, proposed, sigma)
+    acceptance = log_ratio.exp().nan_to_num(0).clamp(max=1)
+    return state.replace(proposed, torch.rand_like(acceptance) < acceptance), acceptance
+
+
+def adapted_size(step_size: float, acceptance: Tensor, num_steps: int) -> float:
+    """The step size after the ``num_steps``-th step of its adaptation."""
+    return step_size * math.exp(2 * (float(acceptance.mean()) - ACCEPTANCE) / num_steps**0.5)

@@ -108,7 +108,7 @@ class NUTS(Algorithm):
             mcmc.run()
             samples.append(mcmc.get_samples()["x"].detach())
             self.check_finite(samples[-1], f"chain {chain + 1}", "take more warm-up steps")
-        return Draws(torch.cat(samples))
+        return Draws(torch.cat(samples), num_chains=self.num_chains)
 
 
 def potential_energy(target: Target, x: Tensor, flow_steps: int) -> Tensor:

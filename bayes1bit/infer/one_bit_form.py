@@ -40,10 +40,10 @@ _FAR = 12.0
 class OneBitForm:
     """One-bit measurements of ``t = A x`` in the form ``y = sign(t - threshold + scale * noise)``.
 
-    All tensors have shape (m,); ``flip`` is 0.0 where no bit can be flipped. Gains and offsets of
-    the model are absorbed: a model with ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has
-    threshold ``(t - b) / g`` and scale ``s / |g|``, with the signs of ``y`` turned where g is
-    negative.
+    All tensors have shape (m,), or (particles, m) where each particle has parameters of its own;
+    ``flip`` is 0.0 where no bit can be flipped. Gains and offsets of the model are absorbed: a
+    model with ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has threshold ``(t - b) / g`` and
+    scale ``s / |g|``, with the signs of ``y`` turned where g is negative.
     """
 
     y: Tensor
@@ -51,6 +51,36 @@ class OneBitForm:
     scale: Tensor
     flip: Tensor | float
     link: Link
+
+    @classmethod
+    def of_affine(
+        cls,
+        y: Tensor,
+        gain: Tensor,
+        offset: Tensor,
+        threshold: Tensor,
+        scale: Tensor,
+        flip: Tensor | float,
+        link: Link,
+    ) -> "OneBitForm":
+        """The form of ``OneBit(gain * t + offset, scale, threshold, link, flip)`` with bits y.
+
+        Args:
+            y: The bits, -1 and +1, shape (m,).
+            gain: Not zero, shape (m,) or (particles, m), as the other parameters.
+            offset: The link's argument at ``t = 0``.
+            threshold: Thresholds of the model.
+            scale: Scales of the model.
+            flip: Probability of a flipped bit.
+            link: Law of the noise.
+        """
+        return cls(
+            y=y * gain.sign(),
+            threshold=(threshold - offset) / gain,
+            scale=scale / gain.abs(),
+            flip=flip,
+            link=link,
+        )
 
     def log_likelihood(self, t: Tensor) -> Tensor:
         """Log-likelihood of each measurement given ``t`` of shape (particles, m)."""
@@ -61,13 +91,13 @@ class OneBitForm:
 
     @property
     def smallest_noise_variance(self) -> Tensor:
-        """Smallest variance that a normal component of the noise can have, shape (m,)."""
+        """Smallest variance that a normal component of the noise can have, as ``scale``."""
         variance = self.scale.square()
         return variance if self.link == "probit" else variance / max(SCALES) ** 2
 
     @property
     def noise_variance(self) -> Tensor:
-        """Variance of the noise, shape (m,)."""
+        """Variance of the noise, shape of ``scale``."""
         variance = self.scale.square()
         return variance if self.link == "probit" else variance * (math.pi**2 / 3)
 
@@ -136,7 +166,7 @@ class OneBitForm:
     def _standardised(self, margin: Tensor, variance: Tensor | float) -> Tensor:
         """The margin in standard deviations of each logistic component, (particles, m, 8)."""
         reciprocal_scales = 1.0 / margin.new_tensor(SCALES)
-        noise_variance = (self.scale[:, None] * reciprocal_scales).square()
+        noise_variance = (self.scale[..., None] * reciprocal_scales).square()
         total = (variance + torch.zeros_like(self.scale))[..., None] + noise_variance
         return margin[..., None] / total.sqrt()
 

@@ -35,6 +35,7 @@ from bayes1bit.infer.diff_onebit import DiffOneBit
 from bayes1bit.infer.diffpir import DiffPIR
 from bayes1bit.infer.dps import DPS
 from bayes1bit.infer.gaussian_gibbs import GaussianGibbs
+from bayes1bit.infer.joint_gibbs import JointGibbs
 from bayes1bit.infer.langevin import Langevin
 from bayes1bit.infer.lookahead_smc import LookaheadSMC
 from bayes1bit.infer.misfit import LeastSquaresStep
@@ -56,6 +57,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "twisted-smc": TwistedSMC,
     "moment-matched": MomentMatched,
     "split-gibbs": SplitGibbs,
+    "joint-gibbs": JointGibbs,
     "langevin": Langevin,
     "nuts": NUTS,
     "diff-onebit": DiffOneBit,

@@ -7,6 +7,8 @@ from pyro import distributions as dist
 from torch import Tensor
 from torch.distributions import Independent
 
+from bayes1bit.diffusion import DiffusionPrior
+from bayes1bit.errors import InputError
 from bayes1bit.observation import OneBit
 
 Site = dict[str, Any]
@@ -59,6 +61,63 @@ def pointwise_log_prob(site: Site) -> Tensor:
     if isinstance(scale, Tensor):
         scale = _align(scale, log_prob.ndim - batch)
     return log_prob * scale
+
+
+def signal_site(sites: dict[str, Site], chosen: str | None) -> str:
+    """Name of the latent site whose prior is a diffusion prior.
+
+    Args:
+        sites: Sample sites of a trace, by name.
+        chosen: The name that the user gives, needed if there are several.
+
+    Raises:
+        InputError: If there is no such site, or several and none is chosen; or if it is in a
+            plate.
+    """
+    candidates = [
+        name
+        for name, node in sites.items()
+        if isinstance(innermost(node["fn"]), DiffusionPrior) and not node["is_observed"]
+    ]
+    if not candidates:
+        raise InputError(
+            "the model has no latent site with a diffusion prior: draw the signal by "
+            'pyro.sample("x", prior) with a DiffusionPrior'
+        )
+    if chosen is None and len(candidates) > 1:
+        raise InputError(
+            f"the model has {len(candidates)} diffusion sites ({', '.join(candidates)}): name the "
+            "signal with site=..., and fix the others with pyro.condition"
+        )
+    name = candidates[0] if chosen is None else chosen
+    if name not in candidates:
+        raise InputError(
+            f'site "{name}" is not a latent site with a diffusion prior; there is '
+            + ", ".join(f'"{candidate}"' for candidate in candidates)
+        )
+    if batch := tuple(sites[name]["fn"].batch_shape):
+        raise InputError(
+            f'the signal "{name}" has batch shape {batch}: draw one signal outside of plates, and '
+            "run the algorithm once for each signal"
+        )
+    return name
+
+
+def check_observed(name: str, node: Site) -> None:
+    """Refuse an observed site whose value does not fit its distribution.
+
+    Raises:
+        InputError: If the shape is another, or the log-likelihood is NaN.
+    """
+    value, shape = node["value"], node["fn"].shape()
+    if not isinstance(value, Tensor) or value.shape != shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f'observed site "{name}" has a value of shape {got} but its distribution has shape '
+            f"{tuple(shape)}; give a tensor of that shape"
+        )
+    if pointwise_log_prob(node).isnan().any():
+        raise InputError(f'the log-likelihood of site "{name}" is NaN: check data and parameters')
 
 
 def _log_prob(distribution: Any, value: Tensor) -> Tensor:

@@ -27,9 +27,14 @@ A normal factor leaves everything in closed form. With :math:`q = 1 + \kappa v`,
 and :math:`L_u` is again the probability of a sign under noise: with w the noisy output of variance
 V, cut off at zero, :math:`w / (1 + \kappa V)` is one under noise of variance
 :math:`V / (1 + \kappa V)`.
+
+Above, t is measured from its threshold. Where threshold and scale are themselves unknown, each
+particle has its own in the first factor, and the damping keeps those of one reference
+(:meth:`Softening.given`): a damping that knew a particle's parameters would judge them.
 """
 
 import math
+from copy import copy
 from functools import cached_property
 
 import torch
@@ -56,6 +61,19 @@ class Softening:
 
     def __init__(self, structure: Structure, form: OneBitForm, prior: DiffusionPrior) -> None:
         self.structure, self.form, self._prior = structure, form, prior
+        self._reference = self
+
+    def given(self, form: OneBitForm) -> "Softening":
+        """The same path for parameters of each particle's own.
+
+        The damping stays as it is, so that it favours no parameters.
+
+        Args:
+            form: One-bit form of tensors (particles, m).
+        """
+        other = copy(self)
+        other.form = form
+        return other
 
     @classmethod
     def of(cls, target: Target) -> "Softening | None":
@@ -82,8 +100,8 @@ class Softening:
         """The kappa of each measurement, shape (m,), or None where there is none."""
         if u == 0:
             return None
-        variance = self.form.noise_variance + u
-        slope = math.sqrt(2 / math.pi) / (_ROOM * self.amplitude * variance.sqrt())
+        variance = self._reference.form.noise_variance + u
+        slope = math.sqrt(2 / math.pi) / (_ROOM * self._reference.amplitude * variance.sqrt())
         kappa = (slope - 2 / (math.pi * variance)).clamp(min=0.0)
         return kappa if bool(kappa.any()) else None
 
@@ -102,7 +120,7 @@ class Softening:
         if kappa is None:
             return self.form.smoothed_log_likelihood(t, variance + u)
         q, inner = self._narrowed(t, variance, kappa)
-        margin = t - self.form.threshold
+        margin = t - self._reference.form.threshold
         damped = 0.5 * (kappa / q * margin.square() + torch.log(q))
         return self.form.smoothed_log_likelihood(inner, variance / q + u) - damped
 
@@ -126,6 +144,8 @@ class Softening:
         if kappa is None:
             return w, variance
         shrunk = 1 + kappa * variance
+        if self._reference is not self:
+            w = w + kappa * variance * (self._reference.form.threshold - self.form.threshold)
         return w / shrunk, variance / shrunk
 
     def draw_output(self, mean: Tensor, variance: float, u: float) -> Tensor:
@@ -141,4 +161,4 @@ class Softening:
     ) -> tuple[Tensor, Tensor]:
         """The q above, and the mean of a normal law times the damping; its variance is v / q."""
         q = 1 + kappa * variance
-        return q, self.form.threshold + (mean - self.form.threshold) / q
+        return q, self._reference.form.threshold + (mean - self._reference.form.threshold) / q

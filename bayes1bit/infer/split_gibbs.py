@@ -38,6 +38,8 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.data_steps import best_draw_step
 from bayes1bit.infer.moments import prior_mean, typical_distance
+from bayes1bit.infer.moves import Move, SplitMove
+from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.steps import DataStep
 from bayes1bit.infer.target import Target
 
@@ -131,6 +133,13 @@ class SplitGibbs(Algorithm):
             x = prior.sample_given(z, rho, num_steps=num_steps, solver=self.solver)
             self.check_finite(x, f"rho = {rho:.3g}", "take another data step")
         return Draws(x)
+
+    def move(self, prior_step: PriorStep) -> Move:
+        """A sweep of the posterior itself, with the coupling that its noise allows.
+
+        Settings of levels and steps belong to the annealed run, and have no part in it.
+        """
+        return SplitMove(prior_step)
 
     def _walk_length(self, rho: float, first: float, last: float) -> int | None:
         """Steps of the reverse diffusion from level rho."""

@@ -82,6 +82,7 @@ class SplitGibbsSMC(AnnealedSMC):
         "as particles grow and the reverse diffusion becomes exact; with gradients only, of a "
         "posterior that a small coupling smooths"
     )
+    takes_parameters = True
 
     def __init__(
         self,

@@ -118,10 +118,11 @@ def one_bit_form(
         threshold, scale, flip = torch.zeros(m), torch.ones(m), torch.zeros(m)
         threshold, scale, flip = (p.to(y) for p in (threshold, scale, flip))
         link, y = "logistic", 2 * y - 1
+    form = OneBitForm.of_affine(y, gain, offset, threshold, scale, flip, link)
     return OneBitForm(
-        y=(y * gain.sign()).to(outputs[0]),
-        threshold=((threshold - offset) / gain).to(outputs[0]),
-        scale=(scale / gain.abs()).to(outputs[0]),
+        y=form.y.to(outputs[0]),
+        threshold=form.threshold.to(outputs[0]),
+        scale=form.scale.to(outputs[0]),
         # a plain zero spares the mixture with flipped bits
         flip=flip.to(outputs[0]) if bool(flip.any()) else 0.0,
         link=link,

@@ -11,17 +11,25 @@ Whether the likelihood has structure that algorithms can use is found by
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
-from bayes1bit.infer.sites import Site, innermost, pointwise_log_prob
+from bayes1bit.infer.sites import (
+    Site,
+    check_observed,
+    innermost,
+    pointwise_log_prob,
+    signal_site,
+)
 from bayes1bit.infer.structure import Structure, find_structure
 
 
@@ -85,9 +93,11 @@ class Target:
         sites = {
             name: node
             for name, node in trace.nodes.items()
-            if node["type"] == "sample" and not poutine.util.site_is_subsample(node)
+            if node["type"] == "sample"
+            and not poutine.util.site_is_subsample(node)
+            and not node["infer"].get("_deterministic")
         }
-        signal = _signal_site(sites, site)
+        signal = signal_site(sites, site)
         prior = innermost(sites[signal]["fn"])
         observed = {
             name: node
@@ -100,7 +110,7 @@ class Target:
                 "sample statement gets obs=..., or use pyro.condition"
             )
         for name, node in observed.items():
-            _check_observed(name, node)
+            check_observed(name, node)
         target = cls(
             model,
             args,
@@ -130,11 +140,19 @@ class Target:
             InputError: If the shape of ``x`` is not that of signals, or values of latent sites
                 are missing.
         """
+        return self._vectorised(_total, x, latents)
 
-        def total(sites: dict[str, Site]) -> Tensor:
-            return torch.stack([node.sum() for node in _pointwise(sites).values()]).sum()
+    def log_joint(self, x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Log-likelihood of all data plus the log prior of the other latent sites.
 
-        return self._vectorised(total, x, latents)
+        Args:
+            x: Signals, shape (particles, *event).
+            latents: See :meth:`log_likelihood`.
+
+        Returns:
+            Log density in nats, shape (particles,): what the signal's prior is to be added to.
+        """
+        return self._vectorised(_total, x, latents, self.sites)
 
     def value_and_gradient(
         self, x: Tensor, latents: Mapping[str, Tensor] | None = None
@@ -199,7 +217,23 @@ class Target:
 
     def describe(self) -> str:
         """One line for the posterior's attributes: which structure algorithms can use."""
-        return str(self.structure) if self.structure else "gradients only"
+        structure = self.fixed().structure if self.latents else self.structure
+        return str(structure) if structure else "gradients only"
+
+    def fixed(self, latents: Mapping[str, Tensor] | None = None) -> "Target":
+        """The target of the same model, with one value for each other latent site.
+
+        Args:
+            latents: The values, without a particle dimension; None draws them from their prior.
+        """
+        if latents is None:
+            x = torch.zeros(self.prior.event_shape, dtype=self.prior.dtype)
+            sites = self.sites(x.to(self.prior.device))
+            latents = {name: sites[name]["value"].detach() for name in self.latents}
+        fixed = copy(self)
+        fixed.model, fixed.latents = poutine.condition(self.model, data=dict(latents)), ()
+        fixed.structure = find_structure(fixed)
+        return fixed
 
     def observed_sites(
         self, x: Tensor, latents: Mapping[str, Tensor] | None = None
@@ -210,23 +244,48 @@ class Target:
             x: One signal, shape (*event).
             latents: Values of the other latent sites.
         """
+        sites = self.sites(x, latents)
+        return {name: sites[name] for name in self.observed}
+
+    def sites(self, x: Tensor, latents: Mapping[str, Tensor] | None = None) -> dict[str, Site]:
+        """Run the model at one signal and return its observed and its other latent sites.
+
+        Args:
+            x: One signal, shape (*event).
+            latents: Values of the other latent sites; those that are left out are drawn.
+        """
+        trace = self.trace(x, latents)
+        return {name: trace.nodes[name] for name in (*self.observed, *self.latents)}
+
+    def trace(self, x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Trace:
+        """Run the model at one signal and return Pyro's trace; see :meth:`sites`."""
         values = {self.site: x, **(latents or {})}
         # validation looks at values, which is neither possible under vmap nor needed twice
         with pyro.validation_enabled(False):
             conditioned = poutine.condition(self.model, data=values)
-            trace = poutine.trace(conditioned).get_trace(*self.arguments, **self.keywords)
-        return {name: trace.nodes[name] for name in self.observed}
+            return poutine.trace(conditioned).get_trace(*self.arguments, **self.keywords)
+
+    def given(self, latents: Mapping[str, Tensor], structure: Structure | None = None) -> "Target":
+        """The target that remains when each particle has values of the other latent sites.
+
+        Args:
+            latents: See :meth:`log_likelihood`; the number of particles is that of these values.
+            structure: Structure of the likelihood at these values, where it is known.
+        """
+        return _Given(self, latents, structure)
 
     def _vectorised(
         self,
         function: Callable[[dict[str, Site]], Any],
         x: Tensor,
         latents: Mapping[str, Tensor] | None,
+        run: Callable[[Tensor, dict[str, Tensor]], dict[str, Site]] | None = None,
     ) -> Any:
         self._check(x, latents)
+        run = run or self.observed_sites
 
         def one(x: Tensor, latents: dict[str, Tensor]) -> Any:
-            sites = self.observed_sites(x, latents)
+            sites = run(x, latents)
             with pyro.validation_enabled(False):
                 return function(sites)
 
@@ -245,48 +304,28 @@ class Target:
             )
 
 
+class _Given(Target):
+    """A target whose other latent sites have values, one set for each particle."""
+
+    def __init__(
+        self, target: Target, latents: Mapping[str, Tensor], structure: Structure | None
+    ) -> None:
+        self.__dict__.update(target.__dict__)
+        self.latents, self.structure, self._values = (), structure, latents
+
+    def _vectorised(
+        self,
+        function: Callable[[dict[str, Site]], Any],
+        x: Tensor,
+        latents: Mapping[str, Tensor] | None,
+        run: Callable[[Tensor, dict[str, Tensor]], dict[str, Site]] | None = None,
+    ) -> Any:
+        return super()._vectorised(function, x, self._values, run)
+
+
 def _pointwise(sites: dict[str, Site]) -> dict[str, Tensor]:
     return {name: pointwise_log_prob(site) for name, site in sites.items()}
 
 
-def _signal_site(sites: dict[str, Site], chosen: str | None) -> str:
-    """Name of the latent site whose prior is a diffusion prior."""
-    candidates = [
-        name
-        for name, node in sites.items()
-        if isinstance(innermost(node["fn"]), DiffusionPrior) and not node["is_observed"]
-    ]
-    if not candidates:
-        raise InputError(
-            "the model has no latent site with a diffusion prior: draw the signal by "
-            'pyro.sample("x", prior) with a DiffusionPrior'
-        )
-    if chosen is None and len(candidates) > 1:
-        raise InputError(
-            f"the model has {len(candidates)} diffusion sites ({', '.join(candidates)}): name the "
-            "signal with site=..., and fix the others with pyro.condition"
-        )
-    name = candidates[0] if chosen is None else chosen
-    if name not in candidates:
-        raise InputError(
-            f'site "{name}" is not a latent site with a diffusion prior; there is '
-            + ", ".join(f'"{candidate}"' for candidate in candidates)
-        )
-    if batch := tuple(sites[name]["fn"].batch_shape):
-        raise InputError(
-            f'the signal "{name}" has batch shape {batch}: draw one signal outside of plates, and '
-            "run the algorithm once for each signal"
-        )
-    return name
-
-
-def _check_observed(name: str, node: Site) -> None:
-    value, shape = node["value"], node["fn"].shape()
-    if not isinstance(value, Tensor) or value.shape != shape:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(
-            f'observed site "{name}" has a value of shape {got} but its distribution has shape '
-            f"{tuple(shape)}; give a tensor of that shape"
-        )
-    if pointwise_log_prob(node).isnan().any():
-        raise InputError(f'the log-likelihood of site "{name}" is NaN: check data and parameters')
+def _total(sites: dict[str, Site]) -> Tensor:
+    return torch.stack([node.sum() for node in _pointwise(sites).values()]).sum()
