@@ -134,6 +134,23 @@ def test_operator_noise_and_algorithm_have_their_own_random_numbers(problem):
     assert len(set(seeds)) == 9
 
 
+def test_dither_has_thresholds_of_its_own(problem):
+    condition = problem.conditions[0]
+    dithered = replace(problem, dither=2.0)
+    plain, other = (p.measure(1, condition) for p in (problem, dithered))
+    assert plain.threshold == 0.0
+    assert other.threshold.shape == plain.y.shape
+    assert 1.0 < other.threshold.std() < 3.0
+    assert torch.equal(other.threshold, dithered.measure(1, condition).threshold)
+    # the noise is the same, so bits of outputs beyond all thresholds are
+    far = (plain.operator(problem.pictures[1]).abs() > other.threshold.abs() + 3).flatten()
+    assert far.any()
+    assert torch.equal(plain.y[far], other.y[far])
+    assert problem.key("a", condition, 0) != dithered.key("a", condition, 0)
+    with pytest.raises(InputError, match="dither must not be negative"):
+        replace(problem, dither=-1.0)
+
+
 def test_recovery_under_several_conditions(problem, tmp_path):
     several = replace(problem, noises=(0.1, 2.0), links=("probit", "logistic"))
     rows = run_recovery(several, {}, tmp_path / "r.csv", progress=False)

@@ -35,7 +35,7 @@ DIVERGED = "diverged"
 SHOWN = 3
 """Number of signals whose posteriors are kept for the figure, the first ones."""
 
-_STREAMS = ("operator", "noise", "algorithm")
+_STREAMS = ("operator", "noise", "algorithm", "dither")
 
 Maker = Callable[[Callable[..., Any]], Algorithm]
 
@@ -69,10 +69,12 @@ class Problem:
         setup: What else tells runs apart (prior, number of samples); only runs of the same setup
             and seed are gone on with.
         rate: Sampling rate in Hz, for the error of R peaks of heartbeats; None for no such score.
+        dither: Standard deviation of the thresholds, which are normal and known to the methods, in
+            units of ``A x``; 0 for none. Without dither bits say little of a signal's amplitude.
 
     Raises:
-        InputError: If there is no picture, ratio, noise or link, a link is unknown, or R peaks are
-            wanted of signals that have none.
+        InputError: If there is no picture, ratio, noise or link, a link is unknown, the dither is
+            negative, or R peaks are wanted of signals that have none.
     """
 
     prior: DiffusionPrior
@@ -83,6 +85,7 @@ class Problem:
     seed: int = 0
     setup: str = ""
     rate: float | None = None
+    dither: float = 0.0
 
     def __post_init__(self) -> None:
         if not (len(self.pictures) and self.ratios and self.noises and self.links):
@@ -90,6 +93,8 @@ class Problem:
         for link in self.links:
             if link not in get_args(Link):
                 raise InputError(f'links are {", ".join(get_args(Link))}, got "{link}"')
+        if not self.dither >= 0:
+            raise InputError(f"dither must not be negative, got {self.dither}")
         shape = tuple(self.prior.event_shape)
         if self.rate is not None and not is_waveform(shape):
             raise InputError(
@@ -106,7 +111,8 @@ class Problem:
 
     def key(self, method: str, condition: Condition, picture: int) -> Key:
         """What identifies one run in the file of finished ones."""
-        setup = f"{self.setup} seed {self.seed}".strip()
+        dither = f"dither {self.dither:g}" if self.dither else ""
+        setup = " ".join(filter(None, (self.setup, dither, f"seed {self.seed}")))
         numbers = (f"{condition.noise:g}", f"{condition.ratio:g}", str(picture))
         return (setup, method, condition.link, *numbers)
 
@@ -120,12 +126,17 @@ class Problem:
         shape = self.prior.event_shape
         m = round(shape.numel() / condition.ratio)
         operator = Hadamard(shape, m=m, seed=self.stream("operator", picture))
+        threshold: float | Tensor = 0.0
+        if self.dither:
+            pyro.set_rng_seed(self.stream("dither", picture))
+            threshold = self.dither * torch.randn(m, dtype=self.pictures.dtype)
         pyro.set_rng_seed(self.stream("noise", picture))
         return Measurement.simulate(
             self.pictures[picture],
             operator,
             scale=condition.noise,
             link=condition.link,
+            threshold=threshold,
             data_range=self.prior.data_range,
         )
 

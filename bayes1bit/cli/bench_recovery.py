@@ -45,6 +45,12 @@ def recovery(
     links: Annotated[
         str, typer.Option("--links", "--link", metavar="A,B", help="probit, logistic, or both.")
     ] = "probit",
+    dither: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=0.0, help="Standard deviation of normal thresholds, same units."
+        ),
+    ] = 0.0,
     pictures: Annotated[
         int, typer.Option(min=1, help="Number of test pictures or other signals.")
     ] = 50,
@@ -134,6 +140,7 @@ def recovery(
         seed=seed,
         setup=setup,
         rate=(rate or folder.recipe.data.rate or RATE) if r_peaks else None,
+        dither=dither,
     )
     if figure is not None:
         check_drawable(problem.pictures)
