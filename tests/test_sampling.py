@@ -95,7 +95,7 @@ def test_trained_priors_draw_in_steps_of_second_order(tiny_prior):
     assert prior.sampling is SAMPLING
     assert isinstance(prior.sampling.solver, StochasticMultistep)
     assert isinstance(prior.solver, VarianceCorrected)
-    assert str(prior.sampling) == "40 steps of StochasticMultistep() over adapted levels"
+    assert str(prior.sampling) == "40 steps of StochasticMultistep() over geometric levels"
     with count_evaluations(prior) as count:
         assert prior.sample((2,)).isfinite().all()
     # as many calls as the steps that it took the place of
