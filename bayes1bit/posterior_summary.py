@@ -91,7 +91,7 @@ def _bit_agreement(posterior: "Posterior") -> float | None:
     agreed, count = 0.0, 0
     for site, observed in posterior.observed.items():
         draws = posterior.predictive.get(site)
-        if draws is None or not _is_binary(observed):
+        if draws is None or not is_binary(observed):
             continue
         # Bits come as {-1, +1} or as {0, 1}; the middle tells which side a vote is on.
         middle = 0.5 * float((observed == 0).any() or (draws == 0).any())
@@ -103,6 +103,6 @@ def _bit_agreement(posterior: "Posterior") -> float | None:
     return agreed / count if count else None
 
 
-def _is_binary(value: Tensor) -> bool:
+def is_binary(value: Tensor) -> bool:
     """Whether all values are in {-1, +1} or all in {0, 1}."""
     return bool((value.abs() == 1).all() or ((value == 0) | (value == 1)).all())

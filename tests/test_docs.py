@@ -8,14 +8,25 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from bayes1bit import models
 from bayes1bit.bench.exact import GridPosterior
 from bayes1bit.diffusion import GaussianMixturePrior
-from bayes1bit.infer import ALGORITHMS, SampleGiven, Target
+from bayes1bit.infer import (
+    ALGORITHMS,
+    Langevin,
+    SampleGiven,
+    SplitGibbs,
+    SplitGibbsSMC,
+    Target,
+    TwistedSMC,
+)
+from bayes1bit.infer.data_steps import LangevinStep
 from bayes1bit.observation import OneBit
 from bayes1bit.operators import Dense, Hadamard
 
 DOCS = Path(__file__).parents[1] / "docs"
 OWN = "own_algorithm.md"
+MODELS = "models.md"
 
 
 def blocks(page, language):
@@ -31,7 +42,7 @@ def run_blocks(page, **namespace):
 
 
 @pytest.mark.parametrize(
-    "page", sorted(path.name for path in DOCS.glob("*.md") if path.name != OWN)
+    "page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in (OWN, MODELS))
 )
 def test_every_snippet_runs(page, tmp_path, monkeypatch):
     """A page may speak of the reader's ``model`` of bits of an 8x8 signal and its data ``y``."""
@@ -134,3 +145,75 @@ def test_own_algorithm_runs_on_any_likelihood(own):
     # five standard errors of 600 samples, and a twentieth for the smoothing
     assert ((posterior.samples.mean(0) - grid.mean).abs() < 0.25 * grid.std).all()
     assert 0.1 < (posterior.samples[:, 0] < 0).double().mean() < 0.9
+
+
+@pytest.fixture(scope="module")
+def ready():
+    """What the page on models leaves behind, and the structures that it prints."""
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr("builtins.print", lambda *words: printed.append(" ".join(map(str, words))))
+        namespace = run_blocks(MODELS)
+    return namespace, printed
+
+
+def test_page_on_models_shows_the_structures_that_are_found(ready):
+    _, printed = ready
+    text = "\n".join(blocks(MODELS, "python"))
+    shown = re.findall(r"^print\(structure\(\w+\)\)  # (.*)$", text, re.MULTILINE)
+    assert len(shown) == 5
+    assert [line for line in printed if "operator" in line] == shown
+
+
+def test_page_on_models_has_all_of_them():
+    page = (DOCS / MODELS).read_text(encoding="utf-8")
+    ready_made = [name for name in models.__all__ if name.islower() and name[:5] != "check"]
+    assert len(ready_made) == 10
+    assert [name for name in ready_made if f"`{name}`" not in page] == []
+
+
+OWN_MODEL = {
+    "SplitGibbsSMC": lambda model: SplitGibbsSMC(
+        model, 500, prior_step=SampleGiven(), progress=False
+    ),
+    "TwistedSMC": lambda model: TwistedSMC(model, 500, progress=False),
+    "Langevin": lambda model: Langevin(model, 500, metropolis=True, progress=False),
+    "SplitGibbs": lambda model: SplitGibbs(
+        model,
+        500,
+        num_levels=6,
+        rho_max=2.0,
+        rho_min=0.1,
+        num_sweeps=4,
+        num_steps=None,
+        data_step=LangevinStep(10, metropolis=True),
+        progress=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN_MODEL)
+def test_own_model_agrees_with_the_grid(ready, name):
+    """Moments within five standard errors of 500 draws.
+
+    A fifth of a standard deviation more where chains keep the mode that they found first.
+    """
+    namespace, _ = ready
+    (code,) = (code for code in blocks(MODELS, "python") if "def one_bit_intensity" in code)
+    assert len(code.strip().splitlines()) <= 10
+    model, y, grid = (namespace[name] for name in ("small", "data", "grid"))
+    pyro.set_rng_seed(0)
+    samples = OWN_MODEL[name](model).draw(Target.from_model(model, y)).samples
+
+    def functions(x):
+        return torch.cat([x, x.square(), (x[:, :1] > 0).to(x)], 1)
+
+    mean = grid.expectation(functions)
+    std = (grid.expectation(lambda x: functions(x).square()) - mean.square()).sqrt()
+    assert 0.2 < mean[-1] < 0.8  # both modes count
+    more = 0.05 if "SMC" in name else 0.2
+    error = (functions(samples).mean(0) - mean).abs() / std
+    assert (error < 5 / 500**0.5 + more).all(), error
+    if name == "SplitGibbsSMC":
+        evidence = namespace["particles"].log_evidence
+        assert evidence == pytest.approx(grid.log_evidence, abs=0.15)

@@ -113,6 +113,22 @@ def quantized_exact(k, loc, scale, edges, digits=50):
 
 @pytest.mark.parametrize("k", range(6))
 @pytest.mark.parametrize("scale", [1.0, 0.03])
+def test_logistic_bins_match_mpmath_far_into_the_tails(k, scale):
+    loc = (torch.linspace(-39.2, 39.0, 80, dtype=torch.float64) * scale).requires_grad_()
+    log_prob = Quantized(loc, scale, EDGES, "logistic").log_prob(torch.full(loc.shape, k))
+    (slope,) = torch.autograd.grad(log_prob.sum(), loc)
+    with mpmath.workdps(150):
+        ends = [-mpmath.inf, *map(mpmath.mpf, EDGES.tolist()), mpmath.inf]
+        for at, value, got in zip(loc.tolist(), log_prob.tolist(), slope.tolist(), strict=True):
+            z = [(e - mpmath.mpf(at)) / mpmath.mpf(scale) for e in ends[k : k + 2]]
+            low, high = (1 / (1 + mpmath.exp(-v)) for v in z)
+            assert abs(mpmath.mpf(value) / mpmath.log(high - low) - 1) < 1e-11
+            # passes through zero between the edges: compare with the size of its terms
+            assert abs(got - (low + high - 1) / mpmath.mpf(scale)) < 1e-13 / scale
+
+
+@pytest.mark.parametrize("k", range(6))
+@pytest.mark.parametrize("scale", [1.0, 0.03])
 def test_quantized_matches_mpmath_far_into_the_tails(k, scale):
     # Bin 3 is 0.001 wide; at scale 0.03 the outer bins are up to 100 standard deviations away.
     loc = (torch.linspace(-39.2, 39.0, 80, dtype=torch.float64) * scale).requires_grad_()
@@ -156,11 +172,12 @@ def test_fine_quantizer_under_heavy_noise(dtype):
     assert slope.item() == pytest.approx(-0.3 / 1e4, rel=1e-3)
 
 
-def test_quantized_with_one_edge_is_one_bit():
+@links
+def test_quantized_with_one_edge_is_one_bit(link):
     loc = torch.randn(50, dtype=torch.float64) * 20
     loc.requires_grad_()
-    one_bit = OneBit(loc, 0.7, threshold=0.3)
-    quantized = Quantized(loc, 0.7, double(0.3))
+    one_bit = OneBit(loc, 0.7, threshold=0.3, link=link)
+    quantized = Quantized(loc, 0.7, double(0.3), link)
     index = torch.randint(2, (50,))
     expected = one_bit.log_prob(2 * index - 1)
     actual = quantized.log_prob(index)
@@ -205,11 +222,12 @@ def test_one_bit_laws(loc, threshold, scale, flip, link):
     scale=positive,
     first=finite,
     steps=st.lists(st.floats(1e-3, 5), min_size=0, max_size=6),
+    link=link_names,
 )
 @settings(deadline=None, max_examples=60)
-def test_quantized_laws(loc, scale, first, steps):
+def test_quantized_laws(loc, scale, first, steps, link):
     edges = torch.cat([double(first), first + torch.tensor(steps, dtype=torch.float64).cumsum(0)])
-    d = Quantized(double(loc), scale, edges)
+    d = Quantized(double(loc), scale, edges, link)
     values = d.enumerate_support()
     assert values.shape == (len(edges) + 1, 1)
     probabilities = d.log_prob(values).exp()
@@ -219,7 +237,7 @@ def test_quantized_laws(loc, scale, first, steps):
     variance = (probabilities * (values - mean).square()).sum(0)
     assert torch.allclose(d.mean, mean, rtol=1e-9, atol=1e-12)
     assert torch.allclose(d.variance, variance, rtol=1e-9, atol=1e-12)
-    mirrored = Quantized(double(-loc), scale, -edges.flip(0))
+    mirrored = Quantized(double(-loc), scale, -edges.flip(0), link)
     log_prob = mirrored.log_prob(len(edges) - values)
     assert torch.allclose(log_prob, d.log_prob(values), rtol=1e-9, atol=1e-12)
 
@@ -246,11 +264,12 @@ def test_flip_is_an_inverted_record():
     assert multinomial_goodness_of_fit(double(0.1, 0.9), counts) > SMALLEST_P_VALUE
 
 
+@links
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_bins_are_drawn_with_the_scored_probability(dtype):
+def test_bins_are_drawn_with_the_scored_probability(dtype, link):
     edges = torch.tensor([-1.0, -0.4, 0.1, 2.0], dtype=dtype)
     loc = torch.tensor([-0.8, 0.0, 1.2], dtype=dtype)
-    d = Quantized(loc, 0.8, edges)
+    d = Quantized(loc, 0.8, edges, link)
     k = d.sample((20_000,))
     assert k.dtype == torch.int64
     assert k.shape == (20_000, 3)
@@ -280,10 +299,11 @@ def batch_examples():
         OneBit(loc, scale, threshold=double(0.1), flip=double(0.0, 0.1, 0.2)),
         OneBit(loc, scale, link="logistic"),
         Quantized(loc, scale, EDGES),
+        Quantized(loc, scale, EDGES, "logistic"),
     ]
 
 
-@pytest.mark.parametrize("example", range(3))
+@pytest.mark.parametrize("example", range(4))
 def test_expand_is_broadcasting(example):
     d = batch_examples()[example]
     assert d.batch_shape == (4, 3)

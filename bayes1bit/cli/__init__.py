@@ -1,19 +1,31 @@
-"""The command line: ``bayes1bit demo | measure | recover | methods | priors | train | bench``.
+"""The command line: ``bayes1bit demo | measure | recover | report | ...``.
 
-One module for each command; what they share is in ``options``, ``specs``, ``report``, ``sensing``
-and ``recovery``. Everything heavy is imported when a command runs, so that help answers at once.
+One module for each command, of its name but for ``report``, which is ``html_report``; what they
+share is in ``options``, ``specs``, ``report`` (what is printed), ``sensing``, ``recovery`` and
+``command_line``. Everything heavy is imported when a command runs, so that help answers at once.
 
 Exit codes: 0 when all is done; 2, and one sentence on the standard error, for input that cannot be
 used; 130 after Ctrl-C; 1, and a traceback, for a defect.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from bayes1bit.cli import bench, demo, measure, methods, priors, recover, train
+from bayes1bit.cli import (
+    bench,
+    command_line,
+    demo,
+    html_report,
+    measure,
+    methods,
+    priors,
+    recover,
+    train,
+)
 from bayes1bit.errors import InputError
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -23,10 +35,12 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 class _Commands(TyperGroup):
     """The group of all commands, which turns exceptions into exit codes."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Any:
         """Run a command and leave the process; see the exit codes of this module."""
+        words = sys.argv[1:] if args is None else list(args)
+        command_line.remember(words)
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            code = super().main(words, *others, **{**kwargs, "standalone_mode": False})
         except (InputError, FloatingPointError) as error:
             code = _complain(str(error))
         except _UsageError as error:
@@ -69,9 +83,10 @@ def _root(
         print(context.get_help())
 
 
-for module in (demo, measure, recover, methods, priors, train):
+for module in (demo, measure, recover, html_report, methods, priors, train):
     name = module.__name__.rpartition(".")[2]
-    app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
+    command = name.removeprefix("html_")
+    app.command(command, epilog=module.EXAMPLES)(getattr(module, name))
 app.add_typer(bench.app, name="bench")
 
 

@@ -83,6 +83,7 @@ def demo(
         seed=seed,
         progress=not quiet,
     )
+    recovery.record_run(posterior, prior, folder.recipe.card.unit, seed)
     recovery.save_plot(posterior, x, files["picture"], folder.recipe.card.unit)
     posterior.save(files["posterior"])
     measurement.save(files["measurement"])

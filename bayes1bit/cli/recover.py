@@ -83,10 +83,11 @@ def recover(
         seed=seed,
         progress=not quiet,
     )
+    unit = open_prior(prior).recipe.card.unit
+    recovery.record_run(posterior, prior, unit, seed)
     files = {"posterior": out}
     if picture is not None:
         files["picture"] = picture
-        unit = open_prior(prior).recipe.card.unit
         recovery.save_plot(posterior, measurement.truth, picture, unit)
     posterior.save(out)
     how = "measured here, then recovered" if simulated else "recovered"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayes1bit.cli.command_line import command_line
 from bayes1bit.cli.report import Figure, number, text
 from bayes1bit.cli.sensing import seed_stream
 from bayes1bit.files import complete_or_absent
@@ -42,6 +43,24 @@ def infer(
     model = measurement.model(prior)
     algorithm = make_algorithm(method, model, num_samples=num_samples, progress=progress)
     return algorithm.run(measurement.y.to(prior.device))
+
+
+def record_run(posterior: "Posterior", prior: str, unit: str, seed: int) -> None:
+    """Keep with a posterior how a command made it.
+
+    Args:
+        posterior: The posterior.
+        prior: What ``--prior`` was.
+        unit: Unit of the signal's values; empty for none.
+        seed: The user's seed.
+    """
+    posterior.attributes = {
+        **posterior.attributes,
+        "prior_name": prior,
+        "unit": unit,
+        "seed": seed,
+        "command": command_line(),
+    }
 
 
 def measurement_figures(measurement: "Measurement") -> list[Figure]:

@@ -64,14 +64,20 @@ class PictureRow:
 
         self.panels.append(_Panel(title, draw))
 
-    def add_map(self, values: Tensor, title: str) -> None:
+    def add_map(self, values: Tensor, title: str, top: float | None = None) -> None:
         """Add a non-negative map of shape (H, W) or (1, H, W) with a colour bar from zero.
 
         A map of NaN (the spread of a single sample) is left blank and says so.
+
+        Args:
+            values: The map.
+            title: Title of the panel.
+            top: Value at the upper end of the colour bar; None takes the largest one.
         """
         array = values.detach().double().reshape(values.shape[-2:]).cpu()
         known = bool(torch.isfinite(array).all())
-        top = max(float(array.max()), 1e-12) if known else 1.0
+        if top is None:
+            top = max(float(array.max()), 1e-12) if known else 1.0
 
         def draw(axes: "Axes") -> None:
             if not known:

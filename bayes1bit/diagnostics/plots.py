@@ -90,9 +90,9 @@ def plot_posterior(
     chosen = posterior.representative_indices(count) if count else torch.empty(0).long()
     samples = posterior.samples[chosen.to(posterior.samples.device)]
     shown = [posterior.mean, *samples, *extra.values()] + ([] if truth is None else [truth])
-    limits = _limits(data_range or posterior.attributes.get("data_range"), shown)
+    limits = drawn_limits(data_range or posterior.attributes.get("data_range"), shown)
     if is_waveform(shape):
-        return _draw_lines(posterior, truth, prob, samples, extra, _limits(None, shown), unit)
+        return _draw_lines(posterior, truth, prob, samples, extra, unit)
     return _draw_pictures(posterior, truth, prob, samples, extra, limits)
 
 
@@ -127,7 +127,7 @@ def plot_grid(
         raise InputError(f"columns must be at least 1, got {columns}")
     if titles is not None and len(titles) != len(pictures):
         raise InputError(f"{len(titles)} titles for {len(pictures)} pictures; give one each")
-    limits = _limits(data_range, [pictures])
+    limits = drawn_limits(data_range, [pictures])
     row = PictureRow(pictures.shape[-2:], min(columns, len(pictures)), limits, side=1.0)
     for i, picture in enumerate(pictures):
         row.add_picture(picture, "" if titles is None else titles[i])
@@ -155,20 +155,28 @@ def _draw_pictures(
     for sample in samples:
         row.add_picture(sample, "sample" + _decibels(sample, truth, limits))
     if truth is not None:
-        brightness, grey = posterior, truth
-        labels = "truth above", "truth below"
-        if truth.dim() == 3 and truth.shape[0] == 3:
-            brightness = Posterior(posterior.samples.mean(1), weights=posterior.weights)
-            grey, labels = truth.mean(0), ("truth brighter", "truth darker")
-        above, below = _misses(brightness, grey, prob, limits)
-        missed = (above | below).double().mean()
-        row.add_misses(
-            above.reshape(above.shape[-2:]),
-            below.reshape(below.shape[-2:]),
-            f"visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%",
-            dict(zip(labels, (ABOVE, BELOW), strict=True)),
-        )
+        add_misses(row, posterior, truth, prob)
     return row.figure()
+
+
+def add_misses(row: PictureRow, posterior: Posterior, truth: Tensor, prob: float) -> None:
+    """Add the map of where the truth lies visibly outside the central interval to a row.
+
+    Args:
+        row: The row, whose limits say what is visible.
+        posterior: The posterior of a picture.
+        truth: The true picture, shape event.
+        prob: Probability inside the interval, in (0, 1).
+    """
+    above, below = visible_misses(posterior, truth, prob, row.limits)
+    missed = (above | below).double().mean()
+    labels = ("above", "below") if above.shape == truth.shape else ("brighter", "darker")
+    row.add_misses(
+        above.reshape(above.shape[-2:]),
+        below.reshape(below.shape[-2:]),
+        f"visibly outside {100 * prob:.3g}%: {100 * missed:.1f}%",
+        {f"truth {word}": colour for word, colour in zip(labels, (ABOVE, BELOW), strict=True)},
+    )
 
 
 def _draw_lines(
@@ -177,7 +185,6 @@ def _draw_lines(
     prob: float,
     samples: Tensor,
     extra: Mapping[str, Tensor],
-    limits: tuple[float, float],
     unit: str,
 ) -> "Figure":
     from matplotlib.figure import Figure
@@ -196,7 +203,7 @@ def _draw_lines(
         left.plot(index, _line(value), style, color="0.35", linewidth=1.2, label=name)
     title = "mean"
     if truth is not None:
-        above, below = _misses(posterior, truth, prob, limits)
+        above, below = visible_misses(posterior, truth, prob)
         for axes in (left, right):
             axes.plot(index, _line(truth), color=_TRUTH, ls=_DASHES, lw=1.0, label="truth")
         _mark(left, above.reshape(-1), 0.98, ABOVE, f"truth above, {int(above.sum())}")
@@ -241,13 +248,33 @@ def _mark(axes: "Axes", where: Tensor, height: float, colour: str, label: str) -
         )
 
 
-def _misses(
-    posterior: Posterior, truth: Tensor, prob: float, limits: tuple[float, float]
+def visible_misses(
+    posterior: Posterior,
+    truth: Tensor,
+    prob: float,
+    limits: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Where the truth lies visibly above, and where below, the central interval."""
+    """Where the truth lies visibly above, and where below, the central interval.
+
+    Colour pictures, shape (3, H, W), are compared by their brightness, the mean of channels.
+
+    Args:
+        posterior: The posterior.
+        truth: The true signal, shape event.
+        prob: Probability inside the interval, in (0, 1).
+        limits: Ends of a range, misses by less than :data:`VISIBLE` of which do not count; None
+            takes the range of samples and truth.
+
+    Returns:
+        Booleans above and below, each of shape event, or (H, W) for colour pictures.
+    """
+    if truth.dim() == 3 and truth.shape[0] == 3:
+        posterior = Posterior(posterior.samples.mean(1), weights=posterior.weights)
+        truth = truth.mean(0)
     lower, upper = posterior.interval(prob)
     truth = truth.to(lower)
-    tolerance = VISIBLE * (limits[1] - limits[0])
+    low, high = drawn_limits(limits, [posterior.samples, truth])
+    tolerance = VISIBLE * (high - low)
     return truth > upper + tolerance, truth < lower - tolerance
 
 
@@ -262,8 +289,18 @@ def _line(value: Tensor) -> Any:
     return value.detach().reshape(-1).cpu().numpy()
 
 
-def _limits(data_range: Sequence[float] | None, shown: Sequence[Tensor]) -> tuple[float, float]:
-    """The stated range, or that of what is shown."""
+def drawn_limits(
+    data_range: Sequence[float] | None, shown: Sequence[Tensor]
+) -> tuple[float, float]:
+    """The stated range, or that of what is shown.
+
+    Args:
+        data_range: The range (low, high), if it is stated.
+        shown: Tensors that are drawn.
+
+    Raises:
+        InputError: If the stated range is not one.
+    """
     if data_range is None:
         low = min(float(value.min()) for value in shown)
         high = max(float(value.max()) for value in shown)

@@ -2,8 +2,9 @@ r"""One-bit and few-bit measurements as Pyro distributions.
 
 A coarse sensor sees ``loc + scale * noise``, where ``loc = A(x)`` is what the operator delivers,
 and reports only on which side of a threshold (:class:`OneBit`), or in which bin
-(:class:`Quantized`), the sum lies. Each class is both the simulator and the exact likelihood of
-such a sensor, so the two cannot disagree::
+(:class:`Quantized`), the sum lies. A sensor of single photons says whether there was one
+(:class:`PhotonDetection`). Each class is both the simulator and the exact likelihood of such a
+sensor, so the two cannot disagree::
 
     def model(y=None):
         x = pyro.sample("x", prior)
@@ -21,6 +22,7 @@ looks at the data and so cannot be mapped.
 """
 
 from bayes1bit.observation.one_bit import Link, OneBit, signs
+from bayes1bit.observation.photons import PhotonDetection
 from bayes1bit.observation.quantized import Quantized
 
-__all__ = ["Link", "OneBit", "Quantized", "signs"]
+__all__ = ["Link", "OneBit", "PhotonDetection", "Quantized", "signs"]

@@ -8,35 +8,39 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from bayes1bit.errors import InputError
+from bayes1bit.observation.one_bit import Link
 from bayes1bit.observation.parameters import broadcast, count_wrong, expand_to
-from bayes1bit.special import log_interval_ndtr, log_ndtr
+from bayes1bit.special import log_interval_ndtr, log_interval_sigmoid, log_ndtr, log_sigmoid
 
 
 class Quantized(TorchDistribution):
     r"""Bin into which a noisy measurement falls, for a quantizer of two or more levels.
 
     The interior edges :math:`e_1 < \dots < e_K` cut the line into ``K + 1`` bins, the outer two
-    unbounded. The value is the index ``k`` of the bin of ``loc + scale * eps``, where ``eps`` is
-    standard normal:
+    unbounded. The value is the index ``k`` of the bin of ``loc + scale * noise``:
 
-    .. math:: P(k) = \Phi\Big(\frac{e_{k+1} - \mathrm{loc}}{\mathrm{scale}}\Big)
-              - \Phi\Big(\frac{e_k - \mathrm{loc}}{\mathrm{scale}}\Big),
-              \qquad e_0 = -\infty,\; e_{K+1} = \infty.
+    .. math:: P(k) = F\Big(\frac{e_{k+1} - \mathrm{loc}}{\mathrm{scale}}\Big)
+              - F\Big(\frac{e_k - \mathrm{loc}}{\mathrm{scale}}\Big),
+              \qquad e_0 = -\infty,\; e_{K+1} = \infty,
 
-    With one edge it is a probit :class:`OneBit` of that threshold, bin 1 standing for +1.
+    where ``F`` is the distribution function of the noise: standard normal for ``link="probit"``,
+    standard logistic for ``link="logistic"``.
+
+    With one edge it is a :class:`OneBit` of that threshold and link, bin 1 standing for +1.
 
     Args:
         loc: Measurement before noise, in units of the sensor.
-        scale: Standard deviation of the noise in the same units, positive, broadcastable to
-            ``loc``.
+        scale: Scale of the noise in the same units, positive, broadcastable to ``loc``: its
+            standard deviation if it is normal.
         edges: Interior edges in the same units, shape (K,) with K at least 1, finite and strictly
             increasing. One quantizer serves the whole batch.
+        link: Law of the noise, ``"probit"`` or ``"logistic"``.
         validate_args: Whether to check parameters and data; ``None`` follows Pyro's setting. The
             edges are checked in any case.
 
     Raises:
-        InputError: If the edges are not as described, ``loc`` or ``scale`` is not a number or a
-            ``float32`` or ``float64`` tensor, or shapes do not broadcast.
+        InputError: If ``link`` is unknown, the edges are not as described, ``loc`` or ``scale`` is
+            not a number or a ``float32`` or ``float64`` tensor, or shapes do not broadcast.
         ValueError: If validation is on and a parameter is outside its domain.
     """
 
@@ -53,8 +57,11 @@ class Quantized(TorchDistribution):
         loc: Tensor | float,
         scale: Tensor | float,
         edges: Tensor,
+        link: Link = "probit",
         validate_args: bool | None = None,
     ) -> None:
+        if link not in ("probit", "logistic"):
+            raise InputError(f"link must be 'probit' or 'logistic', not {link!r}")
         if not isinstance(edges, Tensor) or edges.ndim != 1 or len(edges) == 0:
             given = tuple(edges.shape) if isinstance(edges, Tensor) else type(edges).__name__
             raise InputError(f"edges must be a tensor of shape (K,), K at least 1, not {given}")
@@ -63,6 +70,7 @@ class Quantized(TorchDistribution):
         if not bool(edges.isfinite().all()) or not bool((edges.diff() > 0).all()):
             raise InputError(f"edges must be finite and strictly increasing, not {edges.tolist()}")
         self.edges = edges.to(self.loc.dtype)
+        self.link = link
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> "Quantized":
@@ -79,6 +87,7 @@ class Quantized(TorchDistribution):
         new.loc = expand_to(self.loc, batch_shape)
         new.scale = expand_to(self.scale, batch_shape)
         new.edges = self.edges
+        new.link = self.link
         super(Quantized, new).__init__(batch_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -98,7 +107,7 @@ class Quantized(TorchDistribution):
     def mean(self) -> Tensor:
         """Expected bin index, shape ``batch_shape``."""
         z = (self.loc.unsqueeze(-1) - self.edges) / self.scale.unsqueeze(-1)
-        return log_ndtr(z).exp().sum(-1)
+        return self._log_cdf(z).exp().sum(-1)
 
     @property
     def variance(self) -> Tensor:
@@ -117,7 +126,11 @@ class Quantized(TorchDistribution):
         """
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
-            noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+            draw = torch.randn if self.link == "probit" else torch.rand
+            noise = draw(shape, dtype=self.loc.dtype, device=self.loc.device)
+            if self.link == "logistic":
+                # a uniform number may be drawn as zero: infinite noise, in an outer bin
+                noise = torch.logit(noise)
             return torch.bucketize(self.loc + self.scale * noise, self.edges)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -156,10 +169,14 @@ class Quantized(TorchDistribution):
         # The outer bins have neither centre nor width; finite stand-ins keep gradients finite.
         centers = torch.nn.functional.pad(0.5 * (self.edges[1:] + self.edges[:-1]), (1, 1))
         half_widths = torch.nn.functional.pad(0.5 * self.edges.diff(), (1, 1), value=1.0)
-        inner = log_interval_ndtr(
+        log_interval = log_interval_ndtr if self.link == "probit" else log_interval_sigmoid
+        inner = log_interval(
             (centers[index] - self.loc) / self.scale, half_widths[index] / self.scale
         )
-        return torch.where(outer, log_ndtr(distance / self.scale), inner)
+        return torch.where(outer, self._log_cdf(distance / self.scale), inner)
+
+    def _log_cdf(self, z: Tensor) -> Tensor:
+        return log_ndtr(z) if self.link == "probit" else log_sigmoid(z)
 
     def _validate_sample(self, value: Tensor) -> None:
         if isinstance(value, Tensor):
