@@ -4,40 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from prior_cases import untrained_prior
+from prior_cases import picture_recipe, untrained_prior
 
 from bayes1bit.pictures import write_picture
 
 # the tensors of tests are so small that threads cost more than they give
 torch.set_num_threads(1)
 
-TINY_RECIPE = """\
-[data]
-event_shape = [1, 8, 8]
-
-[network]
-patch = 2
-widths = [32, 32]
-attention = [false, false]
-
-[noise]
-sigma_max = 20.0
-
-[training]
-signals = 64
-
-[card]
-title = "tiny"
-summary = "An untrained network for tests."
-source = "Nothing."
-terms = "Do as you like."
-"""
-
 
 @pytest.fixture(scope="session")
 def tiny_prior(tmp_path_factory) -> Path:
     """Folder of an untrained prior of 1x8x8 pictures in [-1, 1], with two example pictures."""
-    folder = untrained_prior(tmp_path_factory.mktemp("priors") / "tiny", TINY_RECIPE)
+    recipe = picture_recipe("tiny", [1, 8, 8])
+    folder = untrained_prior(tmp_path_factory.mktemp("priors") / "tiny", recipe)
     ramp = torch.linspace(-1, 1, 8)
     write_picture(folder / "examples" / "01.png", ramp.expand(1, 8, 8), (-1, 1))
     write_picture(folder / "examples" / "02.png", ramp[None, :, None].expand(1, 8, 8), (-1, 1))

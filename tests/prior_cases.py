@@ -10,6 +10,33 @@ from bayes1bit.diffusion.training.recipe import Recipe
 from bayes1bit.networks.unet import parameter_count
 from bayes1bit.zoo import save_prior
 
+_PICTURES = """\
+[data]
+event_shape = {shape}
+
+[network]
+patch = 2
+widths = [32, 32]
+attention = [false, false]
+
+[noise]
+sigma_max = 20.0
+
+[training]
+signals = 64
+
+[card]
+title = "{title}"
+summary = "An untrained network for tests."
+source = "Nothing."
+terms = "Do as you like."
+"""
+
+
+def picture_recipe(title: str, shape: list[int]) -> str:
+    """Text of the recipe of a small network for pictures in [-1, 1]."""
+    return _PICTURES.format(title=title, shape=shape)
+
 
 def untrained_prior(folder: Path, recipe: str) -> Path:
     """Make the folder of an untrained prior, without examples, from the text of its recipe."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from prior_cases import untrained_prior
+from prior_cases import picture_recipe, untrained_prior
 from typer.testing import CliRunner
 
 from bayes1bit.cli import app
@@ -54,28 +54,6 @@ terms = "Do as you like."
 unit = "mV"
 """
 
-COLOUR_RECIPE = """\
-[data]
-event_shape = [3, 16, 16]
-
-[network]
-patch = 2
-widths = [32, 32]
-attention = [false, false]
-
-[noise]
-sigma_max = 20.0
-
-[training]
-signals = 64
-
-[card]
-title = "colour"
-summary = "An untrained network for tests."
-source = "Nothing."
-terms = "Do as you like."
-"""
-
 
 @pytest.fixture(scope="module")
 def line_prior(tmp_path_factory):
@@ -90,7 +68,9 @@ def line_prior(tmp_path_factory):
 @pytest.fixture(scope="module")
 def colour_prior(tmp_path_factory):
     """Folder of an untrained prior of 3x16x16 pictures in [-1, 1], with one example."""
-    folder = untrained_prior(tmp_path_factory.mktemp("priors") / "colour", COLOUR_RECIPE)
+    folder = untrained_prior(
+        tmp_path_factory.mktemp("priors") / "colour", picture_recipe("colour", [3, 16, 16])
+    )
     ramp = torch.linspace(-1, 1, 16).expand(3, 16, 16) * torch.tensor([1, 0.5, -1])[:, None, None]
     write_picture(folder / "examples" / "a.png", ramp, (-1, 1))
     return folder

@@ -5,8 +5,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import TINY_RECIPE
-from prior_cases import untrained_prior
+from prior_cases import picture_recipe, untrained_prior
 from torch import nn
 
 from bayes1bit.bench import network_speed, speed
@@ -18,9 +17,11 @@ from bayes1bit.networks import compile_network, compiled
 from bayes1bit.networks.compiled import compiler_fault
 from bayes1bit.zoo import load_prior
 
-BITS = TINY_RECIPE.replace(
-    "attention = [false, false]", 'kind = "bitunet"\nblocks = 1\nknots = 3\noctaves = 2'
-).replace("[32, 32]", "[16, 32]")
+BITS = (
+    picture_recipe("bits", [1, 8, 8])
+    .replace("attention = [false, false]", 'kind = "bitunet"\nblocks = 1\nknots = 3\noctaves = 2')
+    .replace("[32, 32]", "[16, 32]")
+)
 
 
 @pytest.fixture(scope="module")
