@@ -131,11 +131,9 @@ def load_prior(
     """Load a trained prior.
 
     ``prior.sample`` draws by :data:`SAMPLING`, 40 steps of second order over geometric levels,
-    which keep the contrast of the data: of ``fashion32``, the squared Frechet distance to held-out
-    pictures is a quarter of what as many variance-corrected steps over Karras levels leave, and of
-    ``ecg256`` half of what the same steps over adapted levels do (``bayes1bit bench prior``).
-    Those are still the solver of ``prior.sample_given`` and of the algorithms' prior steps, whose
-    walks are short.
+    which keep the contrast of the data; ``bayes1bit bench prior`` measures how near samples come.
+    ``prior.sample_given`` and the algorithms' prior steps, whose walks are short, take
+    variance-corrected steps.
 
     Args:
         name: Name of a shipped prior, such as ``"fashion32"``; or the path of a prior's folder;
