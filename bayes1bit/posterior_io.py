@@ -26,6 +26,7 @@ from torch import Tensor
 from bayes1bit.errors import InputError
 from bayes1bit.files import complete_or_absent
 from bayes1bit.posterior import Posterior
+from bayes1bit.posterior_summary import total_log_likelihood
 
 if TYPE_CHECKING:
     import xarray
@@ -243,13 +244,10 @@ def _sample_stats(posterior: Posterior, equal: Posterior) -> "xarray.Dataset":
     def by_chain(value: Tensor) -> Any:
         return _array(value.reshape(equal.num_chains, -1))
 
-    if equal.log_likelihood:
-        total = sum(
-            value.double().reshape(equal.num_samples, -1).sum(1)
-            for value in equal.log_likelihood.values()
-        )
+    total = total_log_likelihood(equal)
+    if total is not None:
         meaning = "log-likelihood of all observations; the prior's density is not part of it"
-        values["lp"] = (dims, by_chain(torch.as_tensor(total)), {"description": meaning})
+        values["lp"] = (dims, by_chain(total), {"description": meaning})
     if posterior.weights is None:
         weight = torch.full((posterior.num_samples,), 1.0 / posterior.num_samples).double()
     else:

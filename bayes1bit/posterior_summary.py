@@ -106,3 +106,21 @@ def _bit_agreement(posterior: "Posterior") -> float | None:
 def is_binary(value: Tensor) -> bool:
     """Whether all values are in {-1, +1} or all in {0, 1}."""
     return bool((value.abs() == 1).all() or ((value == 0) | (value == 1)).all())
+
+
+def total_log_likelihood(posterior: "Posterior") -> Tensor | None:
+    """Log-likelihood of all observations under each sample, in nats.
+
+    Args:
+        posterior: A posterior.
+
+    Returns:
+        Shape (num_samples,), float64; None if the posterior has no log-likelihood.
+    """
+    if not posterior.log_likelihood:
+        return None
+    sites = [
+        value.double().reshape(posterior.num_samples, -1).sum(1)
+        for value in posterior.log_likelihood.values()
+    ]
+    return torch.stack(sites).sum(0)

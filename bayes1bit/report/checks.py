@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from bayes1bit.posterior_summary import is_binary
+from bayes1bit.posterior_summary import is_binary, total_log_likelihood
 from bayes1bit.weighted import weighted_mean
 
 if TYPE_CHECKING:
@@ -103,14 +103,6 @@ def check_bits(posterior: "Posterior") -> BitCheck | None:
         float(weighted_mean(torch.special.ndtr(z), posterior.weights)),
         count,
     )
-
-
-def total_log_likelihood(posterior: "Posterior") -> Tensor | None:
-    """Log-likelihood of all observations under each sample, shape (num_samples,), in nats."""
-    if not posterior.log_likelihood:
-        return None
-    sites = [value.double().flatten(1).sum(1) for value in posterior.log_likelihood.values()]
-    return torch.stack(sites).sum(0)
 
 
 def monitored(posterior: "Posterior") -> dict[str, Tensor]:

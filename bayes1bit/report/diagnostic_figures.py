@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bayes1bit.report.checks import BitCheck, Convergence, monitored, total_log_likelihood
+from bayes1bit.posterior_summary import total_log_likelihood
+from bayes1bit.report.checks import BitCheck, Convergence, monitored
 from bayes1bit.report.drawing import (
     BLUE,
     GREEN,

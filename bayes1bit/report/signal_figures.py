@@ -10,7 +10,7 @@ from bayes1bit.diagnostics.layout import PictureRow
 from bayes1bit.diagnostics.plots import add_misses, plot_grid, plot_posterior
 from bayes1bit.diagnostics.waveforms import is_waveform
 from bayes1bit.pictures import is_picture
-from bayes1bit.report.checks import total_log_likelihood
+from bayes1bit.posterior_summary import total_log_likelihood
 from bayes1bit.report.drawing import (
     BLUE,
     GREEN,
