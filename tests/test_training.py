@@ -175,6 +175,7 @@ def without(name, key):
         (table(training={"checkpoint_every": 0}), "training.checkpoint_every must be positive"),
         (table(training={"warmup_steps": -1}), "training.warmup_steps must not be negative"),
         (table(training={"weight_decay": -0.1}), "training.weight_decay must not be negative"),
+        (table(training={"gradient_clip": -1.0}), "training.gradient_clip must not be negative"),
         (table(training={"seed": -1}), "training.seed must not be negative"),
         (table(training={"seed": 2**32}), "training.seed must be less"),
         (table(training={"ema_decay": 1.0}), "training.ema_decay"),
@@ -725,6 +726,22 @@ def test_seed_changes_the_weights_and_global_generator_does_not(tmp_path):
         weights.append(torch.cat([p.flatten() for p in denoiser.parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_only_gradients_longer_than_the_limit_are_shortened(tmp_path):
+    def weights(limit):
+        settings = recipe(training={**SHORT, "signals": 48, "gradient_clip": limit})
+        train(settings, toy_pictures(), tmp_path / str(limit), progress=False)
+        stored = load_file(tmp_path / str(limit) / "checkpoint.safetensors")
+        return stored["network.network.unet.conv_in.weight"]
+
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe().training.seed)
+        start = build_denoiser(recipe()).network.unet.conv_in.weight
+    free = weights(0.0)
+    assert torch.equal(weights(1e6), free)
+    # a gradient far below the epsilon of AdamW moves next to nothing
+    assert (weights(1e-14) - start).norm() < 1e-3 * (free - start).norm()
 
 
 def test_weights_are_averaged_along_the_run(tmp_path):

@@ -26,7 +26,7 @@ POSITIVE = {
 }
 NOT_NEGATIVE = {
     "data": ("pad", "rate"),
-    "training": ("warmup_steps", "weight_decay", "seed", "evaluate_every"),
+    "training": ("warmup_steps", "weight_decay", "gradient_clip", "seed", "evaluate_every"),
 }
 
 
@@ -96,6 +96,8 @@ class TrainingSettings:
             along half a cosine.
         warmup_steps: Steps of linear warm-up.
         weight_decay: AdamW's decoupled weight decay.
+        gradient_clip: Largest norm of a step's gradient, to which longer ones are shortened; 0
+            for no limit.
         ema_decay: Largest decay per step of the averaged weights.
         precision: "float32" or "bfloat16" (autocast of the network).
         binary_from: Fraction of the steps after which a BitUNet's weights are binary; in the
@@ -112,6 +114,7 @@ class TrainingSettings:
     learning_rate: float = 5e-4
     warmup_steps: int = 200
     weight_decay: float = 0.0
+    gradient_clip: float = 0.0
     ema_decay: float = 0.9995
     precision: str = "bfloat16"
     binary_from: float = 0.0

@@ -170,6 +170,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             loss = processes.average(loss, parameters)
+            if settings.gradient_clip:
+                nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
             optimizer.step()
             average.step(parameters)
             recent.append(loss)
