@@ -24,7 +24,7 @@ from bayes1bit.bench.speed import compare, operator_memory, target_overhead
 from bayes1bit.bench.table import format_table
 from bayes1bit.diffusion import GaussianMixturePrior
 from bayes1bit.errors import InputError
-from bayes1bit.infer import BIHT, DiffOneBit, ProximalStep
+from bayes1bit.infer import BIHT, DiffOneBit, ProximalStep, SplitGibbsSMC
 
 SHAPE = (1, 16, 16)
 
@@ -149,6 +149,34 @@ def test_dither_has_thresholds_of_its_own(problem):
     assert problem.key("a", condition, 0) != dithered.key("a", condition, 0)
     with pytest.raises(InputError, match="dither must not be negative"):
         replace(problem, dither=-1.0)
+
+
+def test_noise_can_be_unknown_to_the_methods(problem, tmp_path):
+    unknown = replace(problem, dither=1.0, unknown_noise=True, ratios=(2,))
+    condition = unknown.conditions[0]
+    assert unknown.key("a", condition, 0) != replace(unknown, unknown_noise=False).key(
+        "a", condition, 0
+    )
+    measurement = unknown.measure(0, condition)
+    trace = pyro.poutine.trace(unknown.model(measurement)).get_trace(measurement.y)
+    assert {name for name in trace.stochastic_nodes if name != "y"} == {"x", "scale"}
+    found = {}
+
+    def joint(model):
+        algorithm = SplitGibbsSMC(model, 16, progress=False)
+        run = algorithm.run
+        algorithm.run = lambda y: found.setdefault("posterior", run(y))
+        return algorithm
+
+    rows = run_recovery(
+        replace(unknown, pictures=unknown.pictures[:1]),
+        {"joint": joint},
+        tmp_path / "r.csv",
+        progress=False,
+    )
+    scale = found["posterior"].latents["scale"]
+    assert abs(float(scale.mean()) - condition.noise) < 3 * float(scale.std())
+    assert rows[-1]["mean PSNR"] > rows[1]["mean PSNR"]
 
 
 def test_recovery_under_several_conditions(problem, tmp_path):

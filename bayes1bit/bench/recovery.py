@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import pyro
 import torch
+from pyro import distributions as dist
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +26,8 @@ from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer import Algorithm
 from bayes1bit.measurement import Measurement
-from bayes1bit.observation import Link
+from bayes1bit.models.checks import Model
+from bayes1bit.observation import Link, OneBit
 from bayes1bit.operators import Hadamard
 from bayes1bit.posterior import Posterior
 
@@ -71,6 +73,9 @@ class Problem:
         rate: Sampling rate in Hz, for the error of R peaks of heartbeats; None for no such score.
         dither: Standard deviation of the thresholds, which are normal and known to the methods, in
             units of ``A x``; 0 for none. Without dither bits say little of a signal's amplitude.
+        unknown_noise: Whether methods have to infer the scale of the noise with the signal; its
+            prior is log-normal with median 1 and a standard deviation of 1 in the logarithm. Such
+            methods take models with other latent sites.
 
     Raises:
         InputError: If there is no picture, ratio, noise or link, a link is unknown, the dither is
@@ -86,6 +91,7 @@ class Problem:
     setup: str = ""
     rate: float | None = None
     dither: float = 0.0
+    unknown_noise: bool = False
 
     def __post_init__(self) -> None:
         if not (len(self.pictures) and self.ratios and self.noises and self.links):
@@ -112,7 +118,8 @@ class Problem:
     def key(self, method: str, condition: Condition, picture: int) -> Key:
         """What identifies one run in the file of finished ones."""
         dither = f"dither {self.dither:g}" if self.dither else ""
-        setup = " ".join(filter(None, (self.setup, dither, f"seed {self.seed}")))
+        noise = "unknown noise" if self.unknown_noise else ""
+        setup = " ".join(filter(None, (self.setup, dither, noise, f"seed {self.seed}")))
         numbers = (f"{condition.noise:g}", f"{condition.ratio:g}", str(picture))
         return (setup, method, condition.link, *numbers)
 
@@ -139,6 +146,24 @@ class Problem:
             threshold=threshold,
             data_range=self.prior.data_range,
         )
+
+    def model(self, measurement: Measurement) -> Model:
+        """The model that methods see of a measurement."""
+        if not self.unknown_noise:
+            return measurement.model(self.prior)
+        like = {"device": self.prior.device, "dtype": self.prior.dtype}
+        operator = measurement.operator.to(**like)
+        threshold = torch.as_tensor(measurement.threshold).to(**like)
+        zero = torch.zeros((), **like)
+
+        def model(y: Tensor | None = None) -> Tensor:
+            x = pyro.sample("x", self.prior)
+            scale = pyro.sample("scale", dist.LogNormal(zero, zero + 1))
+            bits = OneBit(operator(x), scale, threshold, link=measurement.link)
+            measured: Tensor = pyro.sample("y", bits.to_event(1), obs=y)
+            return measured
+
+        return model
 
     @property
     def data_range(self) -> tuple[float, float]:
@@ -226,7 +251,7 @@ def _run(
     if maker is None:
         estimate = BASELINES[method](measurement, truth, problem.prior)
         return scores | scorer.of_estimate(estimate, truth, measurement), None
-    algorithm = maker(measurement.model(problem.prior))
+    algorithm = maker(problem.model(measurement))
     pyro.set_rng_seed(problem.stream("algorithm", picture))
     try:
         posterior = algorithm.run(measurement.y.to(problem.prior.device))

@@ -26,6 +26,8 @@ Examples:
       --methods "biht, pnp-onebit, dps misfit=likelihood num_levels=200" \\
       --averages recovery-averages.csv --figure recovery.png
   bayes1bit bench recovery --prior ecg256 --data ecg.npz --every 900 --r-peaks
+  bayes1bit bench recovery --data fashion_mnist.npz --dither 1.5 --unknown-noise \
+      --methods "split-gibbs-smc, joint-gibbs"
   bayes1bit bench recovery --prior faces64 --data portraits --resize
 """
 
@@ -51,6 +53,12 @@ def recovery(
             metavar="S", min=0.0, help="Standard deviation of normal thresholds, same units."
         ),
     ] = 0.0,
+    unknown_noise: Annotated[
+        bool,
+        typer.Option(
+            "--unknown-noise", help="Methods infer the scale of the noise with the signal."
+        ),
+    ] = False,
     pictures: Annotated[
         int, typer.Option(min=1, help="Number of test pictures or other signals.")
     ] = 50,
@@ -141,6 +149,7 @@ def recovery(
         setup=setup,
         rate=(rate or folder.recipe.data.rate or RATE) if r_peaks else None,
         dither=dither,
+        unknown_noise=unknown_noise,
     )
     if figure is not None:
         check_drawable(problem.pictures)
