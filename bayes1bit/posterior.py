@@ -53,7 +53,7 @@ class Posterior:
             ``data_range`` (low, high) of the signal; kept as ``settings`` are.
         observed: Observed value of each observed site.
         log_likelihood: Pointwise log-likelihood of each observed site, shape
-            (num_samples, *observed).
+            (num_samples, *observed); kept in float64.
         predictive: Posterior predictive draw of each observed site, shape
             (num_samples, *observed).
         constants: Known quantities of the model worth keeping with the result, by name.
@@ -108,6 +108,8 @@ class Posterior:
         for name in ("observed", "log_likelihood", "predictive", "constants", "latents"):
             values = {key: torch.as_tensor(value) for key, value in getattr(self, name).items()}
             setattr(self, name, {key: value.detach() for key, value in values.items()})
+        # ArviZ's Pareto smoothing gives NaN in single precision where the largest ratios are close
+        self.log_likelihood = {key: v.double() for key, v in self.log_likelihood.items()}
         for name in ("log_likelihood", "predictive"):
             check_per_sample(name, getattr(self, name), self.num_samples, self.observed)
         check_latents(self.latents, self.num_samples, self.site)
@@ -135,7 +137,7 @@ class Posterior:
 
     @property
     def mean(self) -> Tensor:
-        """Posterior mean, shape event: the estimate of least mean squared error."""
+        """Posterior mean, shape event, the estimate of least mean squared error."""
         return weighted.weighted_mean(self.samples, self.weights)
 
     @property

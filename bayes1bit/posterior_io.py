@@ -49,22 +49,35 @@ def to_arviz(posterior: Posterior) -> Any:
     Raises:
         InputError: If a site or a constant has a name or a dtype that NetCDF does not allow.
     """
-    return _container(_arviz_groups(posterior), _attributes(posterior), _version("arviz"))
+    return arviz_container(_arviz_groups(posterior), _attributes(posterior))
 
 
-def _container(
-    groups: Mapping[str, "xarray.Dataset"], attributes: Mapping[str, Any], version: str
+def arviz_container(
+    groups: Mapping[str, "xarray.Dataset"], attributes: Mapping[str, Any] | None = None
 ) -> Any:
-    """Put datasets in the container of an ArviZ version."""
-    if int(version.split(".")[0]) >= 1:
+    """Put datasets in the container of the installed ArviZ.
+
+    Args:
+        groups: Datasets by the name of their group.
+        attributes: Attributes of the whole.
+
+    Returns:
+        ``arviz.InferenceData`` on ArviZ 0.x, ``xarray.DataTree`` on ArviZ 1.x.
+    """
+    if int(_version("arviz").split(".")[0]) >= 1:
         import xarray
 
         return xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **groups})
+    return import_arviz().InferenceData(attrs=dict(attributes or {}), **groups)
+
+
+def import_arviz() -> Any:
+    """Import ArviZ without its daily announcement."""
     with warnings.catch_warnings():
         # ArviZ 0.23 announces its rewrite on import, once a day.
         warnings.filterwarnings("ignore", message="\nArviZ is undergoing", category=FutureWarning)
         import arviz
-    return arviz.InferenceData(attrs=dict(attributes), **groups)
+    return arviz
 
 
 def save(posterior: Posterior, path: str | Path) -> None:

@@ -255,21 +255,18 @@ def test_other_calls_refuse_bad_input():
         posterior.quantile(1.5)
 
 
-# ArviZ
+# ArviZ; what its functions say of each algorithm's posterior is in test_arviz.py
 
 
 @pytest.fixture(scope="module")
 def arviz():
     """ArviZ as the package imports it, without its daily announcement."""
-    Posterior(torch.randn(4, 2)).to_arviz()
-    import arviz
-
-    return arviz
+    return posterior_io.import_arviz()
 
 
 def test_arviz_groups_dimensions_and_attributes(arviz):
     data = probit_posterior().to_arviz()
-    groups = set(data.groups()) if isinstance(data, arviz.InferenceData) else set(data.children)
+    groups = set(data.children) if isinstance(data, xarray.DataTree) else set(data.groups())
     assert groups == {
         "posterior",
         "posterior_predictive",
@@ -325,27 +322,14 @@ def test_arviz_gets_equal_draws_as_they_are():
     assert "particle" not in data.sample_stats
 
 
-# ArviZ 0.23 calls matplotlib 3.11 in a way that matplotlib announces to end.
-@pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping")
 @pytest.mark.parametrize("weighted", [True, False])
-def test_arviz_functions_accept_the_container(arviz, monkeypatch, weighted):
-    import matplotlib
-
-    matplotlib.use("agg")
+def test_arviz_summarises_the_container(arviz, weighted):
     posterior = probit_posterior(weighted)
     data = posterior.to_arviz()
     summary = arviz.summary(data, round_to="none")
     draws = posterior.equally_weighted()
     assert summary.loc["x[0]", "mean"] == pytest.approx(float(draws.mean[0]), abs=1e-6)
     assert summary.loc["x[1]", "sd"] == pytest.approx(float(draws.std[1]), rel=1e-4)
-    loo = arviz.loo(data)
-    assert loo.n_data_points == BITS
-    # Leaving an observation out explains it worse than the fit that has seen it.
-    fitted = draws.log_likelihood["y"].double().exp().mean(0).log().sum()
-    assert float(fitted) - 5 < loo.elpd_loo < float(fitted)
-    arviz.plot_ppc(data, num_pp_samples=10)
-    arviz.plot_trace(data)
-    matplotlib.pyplot.close("all")
 
 
 def test_arviz_1_gets_a_data_tree(monkeypatch):
@@ -411,9 +395,8 @@ def test_arviz_opens_the_file(arviz, tmp_path, weighted):
     assert (data.posterior["x"] == expected.posterior["x"]).all()
     assert (data.observed_data["y"] == expected.observed_data["y"]).all()
     assert data.attrs["algorithm"] == "ImportanceSampling"
-    assert arviz.loo(data).elpd_loo == arviz.loo(expected).elpd_loo
-    if isinstance(data, arviz.InferenceData):
-        data.close()
+    assert (data.log_likelihood["y"] == expected.log_likelihood["y"]).all()
+    data.close()
 
 
 def test_xarray_opens_the_file_as_a_tree(tmp_path):

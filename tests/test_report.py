@@ -11,6 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from bayes1bit.cli import app
+from bayes1bit.diagnostics.bit_checks import check_bits
+from bayes1bit.diagnostics.convergence import check_convergence
 from bayes1bit.errors import InputError
 from bayes1bit.infer import ALGORITHMS
 from bayes1bit.measurement import Measurement
@@ -19,7 +21,6 @@ from bayes1bit.pictures import write_picture
 from bayes1bit.posterior import Posterior
 from bayes1bit.report import build_page, findings, tables, write_report
 from bayes1bit.report.build import judge
-from bayes1bit.report.checks import check_bits, check_convergence
 from bayes1bit.report.signal_figures import choose_samples
 
 EVIL = '<script>alert("x")</script>'

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bayes1bit.diagnostics.waveforms import is_waveform
+from bayes1bit.errors import InputError
+from bayes1bit.pictures import is_picture
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -19,6 +23,24 @@ if TYPE_CHECKING:
 _GAP, _TITLE, _FOOT, _BAR = 0.12, 0.24, 0.22, 0.55
 """Inches between panels, above them, below them, and beside one that has a colour bar."""
 _FONT = 8
+
+
+def can_be_drawn(event_shape: Sequence[int]) -> bool:
+    """Whether signals of a shape are pictures (H, W), (1 or 3, H, W) or lines (L,), (1, L)."""
+    return is_waveform(event_shape) or is_picture(event_shape) or len(event_shape) == 2
+
+
+def check_drawable(event_shape: Sequence[int]) -> None:
+    """Refuse signals that are neither pictures nor lines.
+
+    Raises:
+        InputError: If :func:`can_be_drawn` says no.
+    """
+    if not can_be_drawn(event_shape):
+        raise InputError(
+            f"signals of shape {tuple(event_shape)} cannot be drawn; expected pictures (H, W), "
+            f"(1, H, W), (3, H, W) or lines (L,), (1, L)"
+        )
 
 
 @dataclass

@@ -113,7 +113,8 @@ def coverage(
         posterior: A posterior, or samples of shape (num_samples, *event).
         truth: The true signal, shape event.
         prob: Probability inside the interval, in (0, 1).
-        weights: Weights of the samples when ``posterior`` is a tensor; None means equal.
+        weights: Weights of the samples when ``posterior`` is a tensor, shape (num_samples,); None
+            means equal.
         where: Booleans of shape event that select the elements to count, such as the pixels that
             vary at all; None counts all.
 

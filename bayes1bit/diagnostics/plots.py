@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bayes1bit.diagnostics.layout import PictureRow
+from bayes1bit.diagnostics.layout import PictureRow, check_drawable
 from bayes1bit.diagnostics.metrics import psnr
 from bayes1bit.diagnostics.waveforms import is_waveform, snr
 from bayes1bit.errors import InputError
-from bayes1bit.pictures import is_picture
 from bayes1bit.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ def plot_posterior(
     if num_samples < 0:
         raise InputError(f"num_samples must be >= 0, got {num_samples}")
     shape = tuple(posterior.event_shape)
-    if not (is_waveform(shape) or is_picture(shape) or len(shape) == 2):
-        raise InputError(
-            f"signals of shape {shape} cannot be drawn; expected pictures (H, W), (1, H, W), "
-            f"(3, H, W) or lines (L,), (1, L)"
-        )
+    check_drawable(shape)
     count = min(num_samples, posterior.num_samples)
     chosen = posterior.representative_indices(count) if count else torch.empty(0).long()
     samples = posterior.samples[chosen.to(posterior.samples.device)]

@@ -57,9 +57,10 @@ def r_peak(signals: Tensor, rate: float) -> Tensor:
     The signal is band-passed without delay, which takes away the slow baseline, most of the T wave
     and the noise of muscles, and the sample of largest absolute value is taken. The idea is that
     of Pan and Tompkins (IEEE Trans. Biomed. Eng. 1985), who pass 5 to 15 Hz, where the energy of
-    the QRS complex stands out most. The band of :data:`QRS_BAND` is wider, so that the peak stays
-    where it is. Their slopes and moving averages find beats in a running record; a signal here
-    holds about one. An inverted complex, as in some ventricular beats, counts like an upright one.
+    the QRS complex stands out most. The band of
+    :data:`~bayes1bit.diagnostics.waveforms.QRS_BAND` is wider, so that the peak stays where it is.
+    Their slopes and moving averages find beats in a running record; a signal here holds about one.
+    An inverted complex, as in some ventricular beats, counts like an upright one.
 
     Args:
         signals: Shape (*leading, length).

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from bayes1bit.diagnostics.bit_checks import BitCheck, check_bits
+from bayes1bit.diagnostics.convergence import MIN_DRAWS, Convergence, check_convergence
 from bayes1bit.errors import InputError
 from bayes1bit.files import complete_or_absent
 from bayes1bit.report import diagnostic_figures, findings, page, signal_figures, tables
-from bayes1bit.report.checks import (
-    BitCheck,
-    Convergence,
-    check_bits,
-    check_convergence,
-)
 from bayes1bit.report.findings import Finding
 
 if TYPE_CHECKING:
@@ -103,8 +99,9 @@ def judge(
         posterior: The posterior.
         truth: The true signal, shape event, if it is known.
         prob: Probability inside the intervals, in (0, 1).
-        bits: Result of :func:`~bayes1bit.report.checks.check_bits`, computed if None.
-        convergence: Result of :func:`~bayes1bit.report.checks.check_convergence`, likewise.
+        bits: Result of :func:`~bayes1bit.diagnostics.bit_checks.check_bits`, computed if None.
+        convergence: Result of
+            :func:`~bayes1bit.diagnostics.convergence.check_convergence`, likewise.
 
     Raises:
         InputError: As :func:`write_report`.
@@ -142,8 +139,6 @@ def judge(
 
 
 def _judge_chains(posterior: "Posterior", convergence: Convergence | None) -> list[Finding]:
-    from bayes1bit.diagnostics.convergence import MIN_DRAWS
-
     chains = posterior.num_chains
     if convergence is None:
         return [findings.judge_short_chains(posterior.num_samples // chains, MIN_DRAWS)]
@@ -162,9 +157,10 @@ def _picture_sections(
     posterior: "Posterior", truth: Tensor | None, prob: float, limits: tuple[float, float]
 ) -> list[str]:
     """What the signal looks like, and its samples one at a time."""
+    from bayes1bit.diagnostics.layout import can_be_drawn
     from bayes1bit.diagnostics.waveforms import is_waveform
 
-    if not signal_figures.can_be_drawn(posterior.event_shape):
+    if not can_be_drawn(posterior.event_shape):
         shape = "x".join(map(str, posterior.event_shape)) or "one number"
         text = f"Signals of shape {shape} are neither pictures nor lines, and are not drawn."
         return [page.section("pictures", "Pictures", page.paragraph(text))]
@@ -200,7 +196,7 @@ def _diagnostic_section(
     posterior: "Posterior", bits: BitCheck | None, convergence: Convergence | None
 ) -> str:
     drawings: list[Drawing | None] = [
-        None if bits is None else diagnostic_figures.draw_bits(bits),
+        None if bits is None else diagnostic_figures.draw_bits(posterior, bits),
         diagnostic_figures.draw_log_likelihood(posterior),
     ]
     if posterior.weights is not None:
@@ -219,7 +215,7 @@ def _diagnostic_section(
         "Diagnostics",
         page.figures(drawn),
         page.heading("Chains"),
-        page.figure(diagnostic_figures.draw_ranks(posterior, convergence), wide=True),
+        page.figure(diagnostic_figures.draw_ranks(posterior), wide=True),
         page.table(rows, "Convergence of chains", ("number", "R-hat", "effective draws")),
     )
 

@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Blue, orange, green and grey of Okabe and Ito, which every kind of colour vision tells apart.
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#595959"
 
 
 class Drawing(NamedTuple):
@@ -55,26 +51,3 @@ def encode_picture(picture: Tensor, limits: tuple[float, float]) -> bytes:
         buffer, format="PNG"
     )
     return buffer.getvalue()
-
-
-def new_axes(height: float = 3.0, width: float = 5.6) -> tuple["Figure", "Axes"]:
-    """A figure with one plain pair of axes; sizes are inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    tidy(axes)
-    return figure, axes
-
-
-def add_legend(figure: "Figure") -> None:
-    """A legend above the axes, where it hides nothing."""
-    figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False)
-
-
-def tidy(axes: "Axes") -> None:
-    """A light grid, and no frame above and to the right."""
-    axes.tick_params(labelsize=8)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

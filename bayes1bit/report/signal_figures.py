@@ -1,27 +1,17 @@
 """What the signal looks like: maps for pictures, curves for lines, and single samples."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from bayes1bit.diagnostics.layout import PictureRow
+from bayes1bit.diagnostics.maps import plot_exceedance, plot_spread
 from bayes1bit.diagnostics.plots import add_misses, plot_grid, plot_posterior
+from bayes1bit.diagnostics.style import BLUE, add_legend, new_axes
 from bayes1bit.diagnostics.waveforms import is_waveform
-from bayes1bit.pictures import is_picture
 from bayes1bit.posterior_summary import total_log_likelihood
-from bayes1bit.report.drawing import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    Drawing,
-    add_legend,
-    encode_figure,
-    encode_picture,
-    new_axes,
-)
-from bayes1bit.weighted import weighted_mean
+from bayes1bit.report.drawing import Drawing, encode_figure, encode_picture
 
 if TYPE_CHECKING:
     from bayes1bit.posterior import Posterior
@@ -34,11 +24,6 @@ MAX_VALUES = MAX_SAMPLES * 3 * 256 * 256
 
 _MIN_SAMPLES = 4
 _SIDE = 2.6
-
-
-def can_be_drawn(event_shape: Sequence[int]) -> bool:
-    """Whether signals of a shape are pictures (H, W), (1 or 3, H, W) or lines (L,), (1, L)."""
-    return is_waveform(event_shape) or is_picture(event_shape) or len(event_shape) == 2
 
 
 def draw_overview(
@@ -142,31 +127,24 @@ def _draw_maps(
         add(panel, "True signal.", "Truth, which inference did not see.")
     colour = len(posterior.event_shape) == 3 and posterior.event_shape[0] == 3
     channels = " Root mean square over the channels." if colour else ""
-    spread = _over_channels(posterior.std.square()).sqrt()
-    (panel := row()).add_map(spread, "standard deviation")
-    add(
-        panel,
-        f"Map of the posterior standard deviation, {_range(spread)}.",
-        f"Standard deviation: bright where samples differ.{channels}",
-    )
-    lower, upper = posterior.interval(prob)
-    width = _over_channels((upper - lower).square()).sqrt()
-    (panel := row()).add_map(width, f"width of the {100 * prob:.3g}% interval")
-    add(
-        panel,
-        f"Map of the width of the {100 * prob:.3g}% interval, {_range(width)}.",
-        f"Width of the interval that holds each pixel with probability {prob:g}.{channels}",
+    drawings.append(
+        Drawing(
+            encode_figure(plot_spread(posterior, prob)),
+            f"Maps of the posterior standard deviation, {_range(posterior.std)}, and of the width "
+            f"of the {100 * prob:.3g}% interval.",
+            "Spread: bright where samples differ. The interval holds each pixel with probability "
+            f"{prob:g}.{channels}",
+        )
     )
     level = sum(limits) / 2
-    brightness = posterior.samples.mean(1) if colour else posterior.samples
     what = "the brightness of a pixel" if colour else "a pixel"
-    above = weighted_mean((brightness > level).double(), posterior.weights)
-    (panel := row()).add_map(above, f"probability of more than {level:g}", top=1.0)
-    add(
-        panel,
-        f"Map of the probability that {what} is above {level:g}.",
-        f"Probability that {what} is above {level:g}, the middle of the range: questions of yes "
-        "and no have such answers.",
+    drawings.append(
+        Drawing(
+            encode_figure(plot_exceedance(posterior, level)),
+            f"Map of the probability that {what} is above {level:g}.",
+            f"Probability that {what} is above {level:g}, the middle of the range: questions of "
+            "yes and no have such answers.",
+        )
     )
     if truth is not None:
         add_misses(panel := row(), posterior, truth, prob)
@@ -197,37 +175,20 @@ def _draw_curves(
             + ("" if truth is None else " Ticks at the edges mark where the truth is missed."),
         )
     ]
-    lower, upper = posterior.interval(prob)
-    figure, axes = new_axes()
-    width = f"width of the {100 * prob:.3g}% interval"
-    axes.plot(_line(upper - lower), color=ORANGE, linewidth=1.4, label=width)
-    axes.plot(_line(posterior.std), "--", color=BLUE, linewidth=1.4, label="standard deviation")
-    axes.set_xlabel("index", fontsize=8)
-    axes.set_ylabel(f"in {unit}" if unit else "", fontsize=8)
-    axes.set_ylim(bottom=0)
-    add_legend(figure)
-    drawings.append(
-        Drawing(
-            encode_figure(figure),
-            "Curves of the standard deviation and of the width of the interval over the index.",
-            "Spread: high where the data leave the signal open.",
-        )
-    )
     level = sum(limits) / 2
     event = f"the signal is above {level:g} {unit}".rstrip()
-    above = weighted_mean((posterior.samples > level).double(), posterior.weights)
-    figure, axes = new_axes()
-    axes.plot(_line(above), color=GREEN, linewidth=1.4, drawstyle="steps-mid")
-    axes.set(ylim=(-0.03, 1.03))
-    axes.set_xlabel("index", fontsize=8)
-    axes.set_ylabel(f"probability of more than {level:g} {unit}".rstrip(), fontsize=8)
-    drawings.append(
+    drawings += [
         Drawing(
-            encode_figure(figure),
+            encode_figure(plot_spread(posterior, prob, unit)),
+            "Curves of the standard deviation and of the width of the interval over the index.",
+            "Spread: high where the data leave the signal open.",
+        ),
+        Drawing(
+            encode_figure(plot_exceedance(posterior, level, unit)),
             f"Curve of the probability that {event}.",
             f"Probability that {event}, the middle of its range.",
-        )
-    )
+        ),
+    ]
     return drawings
 
 
@@ -246,10 +207,6 @@ def _draw_line(
     axes.set_ylabel(f"value in {unit}" if unit else "value", fontsize=8)
     add_legend(figure)
     return encode_figure(figure)
-
-
-def _over_channels(values: Tensor) -> Tensor:
-    return values.mean(0) if values.dim() == 3 else values
 
 
 def _range(values: Tensor) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bayes1bit.report.checks import MAX_ELEMENTS, elements
+from bayes1bit.diagnostics.convergence import MAX_ELEMENTS, elements
 from bayes1bit.weighted import weighted_mean, weighted_quantile, weighted_std
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def summary_rows(
 def latent_rows(posterior: "Posterior", prob: float) -> Rows:
     """Name, mean, standard deviation and interval of other latent sites.
 
-    Of a site with many elements the first :data:`~bayes1bit.report.checks.MAX_ELEMENTS` have a
-    row, and one more row says how many there are.
+    Of a site with many elements the first
+    :data:`~bayes1bit.diagnostics.convergence.MAX_ELEMENTS` have a row, and one more row says how
+    many there are.
 
     Args:
         posterior: The posterior.
