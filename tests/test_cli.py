@@ -76,7 +76,7 @@ def test_help_ends_with_examples(run, command):
     assert f"\n    bayes1bit {command}" in result.stdout.split("Examples:")[1]
 
 
-@pytest.mark.parametrize("command", ["recovery", "exact", "calibration"])
+@pytest.mark.parametrize("command", ["recovery", "exact", "calibration", "regression"])
 def test_help_of_benchmarks_ends_with_examples(run, command):
     result = run("bench", command, "--help")
     assert result.exit_code == 0

@@ -27,6 +27,7 @@ THRESHOLD = torch.linspace(-1, 1, M)
 OPERATOR = Hadamard(EVENT, M, seed=3)
 SMALL = Downsample(EVENT, 2)
 EXPOSURES = torch.tensor([0.5, 2.0, 8.0])
+STIMULI = torch.randn(M, *EVENT, generator=torch.Generator().manual_seed(4))
 PAIRS = torch.tensor([[0, 5], [5, 0], [7, 2], [3, 4], [1, 6], [2, 0], [6, 3]])
 
 
@@ -87,6 +88,11 @@ def comparison_log_likelihood(x, y):
     return torch.nn.functional.logsigmoid(y * z / 0.6).sum(-1)
 
 
+def observer_log_likelihood(x, y):
+    z = 0.3 * ((x.double() + 1).flatten(-3) @ STIMULI.flatten(1).double().T) - 0.4
+    return torch.nn.functional.logsigmoid((2 * y - 1) * z).sum(-1)
+
+
 def normal_log_likelihood(x, y):
     return Normal(SMALL(x.double()), 0.2).log_prob(y).sum(-1)
 
@@ -130,6 +136,11 @@ CASES = {
         ),
         (3, 16),
         photon_log_likelihood,
+    ),
+    "classification_images": (
+        lambda prior: models.classification_images(prior, STIMULI, 0.3, intercept=-0.4),
+        (M,),
+        observer_log_likelihood,
     ),
     "ordinal_regression": (
         lambda prior: models.ordinal_regression(prior, OPERATOR, EDGES, scale=0.8),

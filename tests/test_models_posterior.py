@@ -3,11 +3,13 @@
 import pyro
 import pytest
 import torch
+from pyro.distributions import Bernoulli, Normal
 from scipy.special import roots_hermitenorm
 
 from bayes1bit import models
 from bayes1bit.bench.exact import GridPosterior
 from bayes1bit.diffusion import GaussianMixturePrior
+from bayes1bit.errors import InputError
 from bayes1bit.infer import JointGibbs, Langevin, SampleGiven, SplitGibbsSMC, Target, TwistedSMC
 from bayes1bit.operators import Dense
 
@@ -130,3 +132,59 @@ def test_unknown_gains_are_inferred_with_the_signal(algorithm):
     # five standard errors of the 100 chains, each worth one draw at least
     assert ((log_gain.mean(0) - expected).abs() < 5 * log_gain.std(0) / 10).all()
     assert expected.abs().max() > 0.1
+
+
+class KnownIntercept:
+    """The likelihood with the intercept integrated out, as far as a grid needs a target."""
+
+    prior = PRIOR
+    stimuli = torch.randn(12, *EVENT, generator=torch.Generator().manual_seed(1))
+
+    def __init__(self, y):
+        nodes, weights = map(torch.as_tensor, roots_hermitenorm(40))
+        self.intercepts, self.log_weights = nodes, (weights / weights.sum()).log()
+        self.y = y.double()
+
+    def by_intercept(self, x):
+        """Log-likelihood at each intercept, weights counted, shape (particles, intercepts)."""
+        t = 2.0 * (x + 1).flatten(1).double() @ self.stimuli.flatten(1).double().T
+        logits = t[:, None] + self.intercepts[:, None]
+        mass = torch.nn.functional.logsigmoid((2 * self.y - 1) * logits).sum(-1)
+        return mass + self.log_weights
+
+    def log_likelihood(self, x):
+        return self.by_intercept(x).logsumexp(1)
+
+    def intercept(self, x):
+        """Mean of the intercept given the template, shape (particles, 1)."""
+        return (self.by_intercept(x).softmax(1) @ self.intercepts)[:, None]
+
+
+@pytest.mark.parametrize("algorithm", ["SplitGibbsSMC", "JointGibbs"])
+def test_unknown_intercept_is_inferred_with_the_coefficients(algorithm):
+    model = models.classification_images(PRIOR, KnownIntercept.stimuli, 2.0)
+    pyro.set_rng_seed(2)
+    template = torch.tensor([0.6, 0.5]).view(EVENT)
+    y = pyro.condition(model, {"x": template, "intercept": torch.tensor(1.0)})()
+    known = KnownIntercept(y)
+    grid = GridPosterior(known, LIMITS, 60)
+    options = {"prior_step": SampleGiven(), "progress": False}
+    if algorithm == "SplitGibbsSMC":
+        posterior = SplitGibbsSMC(model, 400, **options).run(y)
+    else:
+        posterior = JointGibbs(
+            model, 400, num_chains=100, num_warmup=5, num_sweeps=2, **options
+        ).run(y)
+    assert_agrees(posterior.samples, grid)
+    intercept = posterior.latents["intercept"]
+    assert intercept.shape == (400,)
+    expected = grid.expectation(known.intercept)
+    # five standard errors of 100 chains, each worth one draw at least; the prior's mean is zero
+    assert abs(intercept.mean() - expected) < 5 * intercept.std() / 10
+    assert abs(expected) > 0.2
+
+
+def test_prior_of_an_intercept_is_of_one_real_number():
+    for law in (Normal(torch.zeros(2), 1.0), Bernoulli(0.5)):
+        with pytest.raises(InputError, match="prior of the intercept must be of one real number"):
+            models.logistic_regression(PRIOR, OPERATOR, intercept=law)

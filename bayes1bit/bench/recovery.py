@@ -151,10 +151,9 @@ class Problem:
         """The model that methods see of a measurement."""
         if not self.unknown_noise:
             return measurement.model(self.prior)
-        like = {"device": self.prior.device, "dtype": self.prior.dtype}
-        operator = measurement.operator.to(**like)
-        threshold = torch.as_tensor(measurement.threshold).to(**like)
-        zero = torch.zeros((), **like)
+        zero = torch.zeros((), device=self.prior.device, dtype=self.prior.dtype)
+        operator = measurement.operator.to(zero.device, zero.dtype)
+        threshold = torch.as_tensor(measurement.threshold).to(zero)
 
         def model(y: Tensor | None = None) -> Tensor:
             x = pyro.sample("x", self.prior)

@@ -9,6 +9,7 @@ from bayes1bit.cli import (
     bench_networks,
     bench_parts,
     bench_recovery,
+    bench_regression,
 )
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ def _bench(context: typer.Context) -> None:
 
 
 app.command(epilog=bench_recovery.EXAMPLES)(bench_recovery.recovery)
+app.command(epilog=bench_regression.EXAMPLES)(bench_regression.regression)
 app.command(epilog=bench_exact.EXAMPLES)(bench_exact.exact)
 app.command(epilog=bench_calibration.EXAMPLES)(bench_calibration.calibration)
 app.command(epilog=bench_networks.EXAMPLES)(bench_networks.binarizers)

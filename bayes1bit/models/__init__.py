@@ -27,6 +27,7 @@ model                           one measurement                     law
 :func:`quanta_image_sensor`     whether a photon was seen           Poisson
 :func:`unknown_gain_cs`         sign, by a channel of unknown gain  probit or logistic
 :func:`logistic_regression`     outcome of two                      logistic
+:func:`classification_images`   yes or no to a picture of noise     logistic
 :func:`ordinal_regression`      category of several in order        logistic or probit
 :func:`bradley_terry`           which of two items wins             logistic or probit
 ==============================  ==================================  ==============================
@@ -40,6 +41,7 @@ from bayes1bit.models.compressed_sensing import (
     quantized_cs,
     super_resolution,
 )
+from bayes1bit.models.psychophysics import classification_images, observer_gain
 from bayes1bit.models.regression import logistic_regression, ordinal_regression
 from bayes1bit.models.sensors import dithered_adc, quanta_image_sensor, unknown_gain_cs
 
@@ -49,9 +51,11 @@ __all__ = [
     "check_event_shape",
     "check_one_bit",
     "check_parameter",
+    "classification_images",
     "dithered_adc",
     "heavy_tailed_cs",
     "logistic_regression",
+    "observer_gain",
     "one_bit_cs",
     "ordinal_regression",
     "quanta_image_sensor",

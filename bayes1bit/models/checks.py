@@ -20,6 +20,10 @@ _FLIPS = constraints.half_open_interval(0.0, 0.5)
 def check_event_shape(prior: DiffusionPrior, operator: LinearOperator) -> None:
     """Refuse an operator that measures other signals than those of the prior.
 
+    Args:
+        prior: The prior.
+        operator: The operator.
+
     Raises:
         InputError: If the event shapes differ.
     """
@@ -39,6 +43,13 @@ def check_one_bit(
     flip: float | Tensor,
 ) -> None:
     """Check the settings of ``m`` one-bit measurements, whatever Pyro's validation setting.
+
+    Args:
+        m: Number of measurements.
+        scale: Scale of the noise, a number or shape (m,), as the others.
+        threshold: Thresholds, of such a shape.
+        link: Law of the noise.
+        flip: Probability of a flipped bit, of such a shape.
 
     Raises:
         InputError: If a setting is outside its domain, has the wrong shape, or the link is
