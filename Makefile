@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test slow lint types wheel clean
+.PHONY: help install demo test slow lint types docs tutorials wheel clean
 
 help:
 	@echo "make demo     measure a picture with one bit per measurement, and recover it"
 	@echo "make test     run the tests (make slow: those that take minutes)"
 	@echo "make lint     ruff; make types: mypy"
+	@echo "make docs     build the documentation into docs/_build/html"
+	@echo "              (make tutorials: run its notebooks, and print their times)"
 	@echo "make wheel    build the wheel into dist/"
 
 install: $(INSTALLED)
@@ -38,8 +40,20 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
+	touch $@
+
+# a warning is an error, and so is a reference that leads nowhere
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
+
+# NAMES="01 05" runs some of them
+tutorials: $(INSTALLED)
+	$(BIN)/python scripts/run_tutorials.py $(NAMES)
+
 wheel: $(INSTALLED)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo docs/_build

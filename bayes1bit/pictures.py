@@ -59,7 +59,7 @@ def read_signal(
 
 
 def write_picture(path: str | Path, signal: Tensor, data_range: tuple[float, float]) -> None:
-    """Write a signal as a PNG picture, the inverse of :func:`read_signal` up to rounding.
+    """Write a signal as a PNG picture, the inverse of ``read_signal`` up to rounding.
 
     Args:
         path: File to write; it appears only when complete.

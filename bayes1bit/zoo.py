@@ -130,8 +130,9 @@ def load_prior(
 ) -> DiffusionPrior:
     """Load a trained prior.
 
-    ``prior.sample`` draws by :data:`SAMPLING`, 40 steps of second order over geometric levels,
-    which keep the contrast of the data; ``bayes1bit bench prior`` measures how near samples come.
+    ``prior.sample`` draws by :data:`~bayes1bit.zoo.SAMPLING`, 40 steps of second order over
+    geometric levels, which keep the contrast of the data; ``bayes1bit bench prior`` measures how
+    near samples come.
     ``prior.sample_given`` and the algorithms' prior steps, whose walks are short, take
     variance-corrected steps.
 

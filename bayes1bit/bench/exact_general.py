@@ -136,7 +136,7 @@ class GibbsReference:
 
     @property
     def mean(self) -> Tensor:
-        """Posterior mean, shape event, of 2,048 draws: its error is 1/45 of ``std``."""
+        """Posterior mean, shape event, of 2,048 draws; its error is 1/45 of ``std``."""
         return self._moments[0]
 
     @property

@@ -5,15 +5,15 @@ All share one interface. A solver is called with a prior (anything with ``denois
 last one, which may be zero. :meth:`ReverseSolver.step` is the method itself, one level to the
 next, with :math:`D = D(x_a, a)`:
 
-==================== ==========================================================================
-`Tweedie`            straight to the posterior mean, :math:`D`
-`DDIM`               deterministic at eta = 0, the ancestral step at eta = 1
-`Heun`               probability-flow ODE, second order (two calls per step)
-`Multistep`          probability-flow ODE, second order from one call per step
+===================== =========================================================================
+`Tweedie`             straight to the posterior mean, :math:`D`
+`DDIM`                deterministic at eta = 0, the ancestral step at eta = 1
+`Heun`                probability-flow ODE, second order (two calls per step)
+`Multistep`           probability-flow ODE, second order from one call per step
 `StochasticMultistep` reverse SDE, second order from one call per step
-`Ancestral`          the reverse SDE's step when the clean signal is taken to be :math:`D`
-`VarianceCorrected`  the same, honest about :math:`D` being an estimate
-==================== ==========================================================================
+`Ancestral`           the reverse SDE's step when the clean signal is taken to be :math:`D`
+`VarianceCorrected`   the same, honest about :math:`D` being an estimate
+===================== =========================================================================
 """
 
 import itertools
@@ -40,7 +40,7 @@ class DenoisingPrior(Protocol):
 
 
 class ReverseSolver(ABC):
-    """Base class: walks down the levels, one :meth:`step` each."""
+    """Base class, which walks down the levels, one ``step`` each."""
 
     stochastic: bool = False
 
@@ -69,7 +69,18 @@ class ReverseSolver(ABC):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One step from level ``sigma`` to ``sigma_next``; ``memory`` lives for one walk."""
+        """One step from level to level.
+
+        Args:
+            prior: The prior, for its denoiser and its error.
+            x: State at ``sigma``, shape (*batch, *event).
+            sigma: Present level.
+            sigma_next: Next level, below ``sigma``; it may be 0.
+            memory: What the method keeps from step to step of one walk.
+
+        Returns:
+            State at ``sigma_next``, shape of ``x``.
+        """
 
     def __repr__(self) -> str:
         settings = ", ".join(
@@ -93,7 +104,10 @@ class Tweedie(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """Return the posterior mean, whatever the next level."""
+        """Return the posterior mean, whatever the next level.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         return prior.denoise(x, sigma)
 
 
@@ -126,7 +140,10 @@ class DDIM(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One DDIM step."""
+        """One DDIM step.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         clean = prior.denoise(x, sigma)
         s = self.eta * sigma_next / sigma * (sigma**2 - sigma_next**2) ** 0.5
         # at eta = 1 and a tiny sigma_next the difference is zero up to rounding
@@ -184,7 +201,10 @@ class VarianceCorrected(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One variance-corrected ancestral step."""
+        """One variance-corrected ancestral step.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         k, std = reverse_kernel(float(prior.error(sigma)), sigma, sigma_next)
         mean = torch.lerp(x, prior.denoise(x, sigma), k)
         return mean + std * torch.randn_like(x)
@@ -218,7 +238,10 @@ class Heun(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One step: Euler, then the trapezoidal correction unless the next level is 0."""
+        """One step: Euler, then the trapezoidal correction unless the next level is 0.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         slope = (x - prior.denoise(x, sigma)) / sigma
         euler = x + (sigma_next - sigma) * slope
         if sigma_next == 0:
@@ -247,7 +270,10 @@ class Multistep(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One step from the present denoised signal and the one before."""
+        """One step from the present denoised signal and the one before.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         average = extrapolate(prior.denoise(x, sigma), sigma, sigma_next, memory)
         return torch.lerp(average, x, sigma_next / sigma)
 
@@ -279,7 +305,10 @@ class StochasticMultistep(ReverseSolver):
         sigma_next: float,
         memory: dict[str, Any],
     ) -> Tensor:
-        """One step from the present denoised signal and the one before."""
+        """One step from the present denoised signal and the one before.
+
+        Arguments are those of :meth:`ReverseSolver.step`.
+        """
         clean = prior.denoise(x, sigma)
         if sigma_next == 0:
             return clean + float(prior.error(sigma)) ** 0.5 * torch.randn_like(x)

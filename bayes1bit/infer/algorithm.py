@@ -120,8 +120,8 @@ class Algorithm(ABC):
             kwargs: Keyword arguments of the model.
 
         Returns:
-            Posterior samples with everything a report needs: data, pointwise log-likelihood,
-            posterior predictive draws, settings, denoiser calls and seconds.
+            Posterior samples with everything that a report needs, such as data, pointwise
+            log-likelihood, posterior predictive draws, settings, denoiser calls and seconds.
 
         Raises:
             InputError: If the model does not fit the algorithm; see also
@@ -170,7 +170,7 @@ class Algorithm(ABC):
         """Stop at the level where a run diverges, not at its end.
 
         Args:
-            x: Signals or weights of the level.
+            x: Signals or weights of the level, any shape.
             level: Where the run is, such as ``"sigma = 3.2"``.
             advice: What the user can change.
 

@@ -81,11 +81,16 @@ class Path(ABC):
         return self
 
     def select(self, kept: Tensor) -> "Path":
-        """The path of the particles with these indices."""
+        """The path of the particles with these indices, shape (particles,)."""
         return self
 
     def update(self, x: Tensor, u: float) -> "Path":
-        """The path once what is unknown beside the signals ``x`` has been drawn anew at u."""
+        """The path once what is unknown beside the signals has been drawn anew.
+
+        Args:
+            x: The signals, shape (particles, *event).
+            u: Where on the path.
+        """
         return self
 
 
@@ -113,7 +118,10 @@ class NoiseSplitting(Path):
         return self.structure.apply(x)
 
     def log_likelihood(self, features: Tensor, u: float) -> Tensor:
-        """Closed form: that of noise with variance ``V = s^2 + u``, damped."""
+        """Closed form: that of noise with variance ``V = s^2 + u``, damped.
+
+        Arguments are those of :meth:`Path.log_likelihood`.
+        """
         if u == float("inf"):
             # every sign is as likely as not, flipped or not
             return features.new_full((len(features),), -self.structure.operator.m * _LOG_TWO)
@@ -125,7 +133,7 @@ class NoiseSplitting(Path):
 
     @torch.no_grad()
     def noisy_copy(self, x: Tensor, u: float) -> Tensor:
-        """An exact draw of the copy."""
+        """An exact draw of the copy of signals, shape (particles, *event)."""
         w, variance = self.softening.draw_latent(self.structure.apply(x), u)
         smallest = self.softening.smallest_variance(u)
         squared = smallest / self.largest
@@ -173,7 +181,7 @@ class Tempering(Path):
         return self.target.log_likelihood(x).detach()
 
     def log_likelihood(self, features: Tensor, u: float) -> Tensor:
-        """The tempered log-likelihood."""
+        """The tempered log-likelihood of features, shape (particles,)."""
         return features / (1 + u)
 
     def coupling(self, u: float) -> float:
@@ -183,7 +191,7 @@ class Tempering(Path):
 
     @torch.no_grad()
     def noisy_copy(self, x: Tensor, u: float) -> Tensor:
-        """A draw of the copy by Langevin steps on the tempered likelihood."""
+        """A draw of the copy, shape of ``x``, by Langevin steps on the tempered likelihood."""
         return self.step(_Tempered(self.target, 1 / (1 + u)), x, self.coupling(u))
 
 

@@ -44,7 +44,9 @@ class GaussianGibbs(Algorithm):
         progress: Whether to show a progress bar; there is none, as all is one step.
 
     Raises:
-        InputError: If a setting is outside its range.
+        InputError: If a setting is outside its range; when run, if data are not one-bit
+            measurements of one linear operator, ``mean`` has another shape than signals, or
+            ``variance`` is not given and the prior does not know its own.
     """
 
     paper = "Albert and Chib, JASA 1993"

@@ -162,7 +162,12 @@ class Langevin(Algorithm):
         return LangevinMove(self)
 
     def check(self, target: Target) -> None:
-        """Refuse a preconditioner that does not fit a target."""
+        """Refuse a preconditioner that does not fit a target.
+
+        Raises:
+            InputError: If its shape does not broadcast to that of signals, or it is "operator"
+                and the operator's rows are not orthogonal.
+        """
         structure, shape = target.structure, target.prior.event_shape
         if isinstance(self.preconditioner, Tensor):
             try:

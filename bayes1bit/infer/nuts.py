@@ -40,7 +40,8 @@ class NUTS(Algorithm):
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: If a setting is outside its range.
+        InputError: If a setting is outside its range; when run, if the prior has more than 64
+            dimensions and is no mixture.
     """
 
     paper = "Hoffman and Gelman, JMLR 2014"

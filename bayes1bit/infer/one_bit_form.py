@@ -44,6 +44,13 @@ class OneBitForm:
     ``flip`` is 0.0 where no bit can be flipped. Gains and offsets of the model are absorbed: a
     model with ``OneBit(g * A(x) + b, scale=s, threshold=t)`` has threshold ``(t - b) / g`` and
     scale ``s / |g|``, with the signs of ``y`` turned where g is negative.
+
+    Attributes:
+        y: The bits, -1 and +1.
+        threshold: Thresholds, in units of ``t``.
+        scale: Scales of the noise, in the same units.
+        flip: Probability that a bit is recorded inverted.
+        link: Law of the noise.
     """
 
     y: Tensor
@@ -68,9 +75,9 @@ class OneBitForm:
         Args:
             y: The bits, -1 and +1, shape (m,).
             gain: Not zero, shape (m,) or (particles, m), as the other parameters.
-            offset: The link's argument at ``t = 0``.
-            threshold: Thresholds of the model.
-            scale: Scales of the model.
+            offset: The link's argument at ``t = 0``, shape as ``gain``.
+            threshold: Thresholds of the model, shape as ``gain``.
+            scale: Scales of the model, shape as ``gain``.
             flip: Probability of a flipped bit.
             link: Law of the noise.
         """

@@ -71,6 +71,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "biht": BIHT,
     "plan-vershynin": PlanVershynin,
 }
+"""All algorithms by name, those of this package first, then published and classical ones."""
 
 
 class Part(NamedTuple):

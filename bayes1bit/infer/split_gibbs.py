@@ -71,7 +71,8 @@ class SplitGibbs(Algorithm):
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: If a setting is outside its range.
+        InputError: If a setting is outside its range; when run, if ``rho_max`` is less than
+            ``rho_min``, or the data step cannot be used on the model.
     """
 
     paper = "Vono et al., IEEE TSP 2019; with a diffusion prior Xu and Chi, NeurIPS 2024"

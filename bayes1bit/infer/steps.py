@@ -123,7 +123,11 @@ class ProximalStep(DataStep):
         self.max_iterations, self.tolerance = max_iterations, tolerance
 
     def prepare(self, target: Target) -> None:
-        """Check that the likelihood separates and the operator is row-orthogonal."""
+        """Check that the likelihood separates and the operator is row-orthogonal.
+
+        Raises:
+            InputError: If it does not, or is not.
+        """
         if target.structure is None or target.structure.row_gram is None:
             raise InputError(
                 "the exact proximal step needs a likelihood that sees the signal through one "

@@ -48,6 +48,9 @@ class Target:
     """A Pyro model with one diffusion site, seen from that site.
 
     Attributes:
+        model: The Pyro model.
+        arguments: Positional arguments that it is called with.
+        keywords: Keyword arguments that it is called with.
         prior: The diffusion prior of the signal.
         site: Name of the signal's site.
         observed: Observed values by site name.
@@ -150,7 +153,7 @@ class Target:
             latents: See :meth:`log_likelihood`.
 
         Returns:
-            Log density in nats, shape (particles,): what the signal's prior is to be added to.
+            Log density in nats, shape (particles,), to which the signal's prior is to be added.
         """
         return self._vectorised(_total, x, latents, self.sites)
 
@@ -189,7 +192,8 @@ class Target:
             latents: See :meth:`log_likelihood`.
 
         Returns:
-            Tensors of shape (particles, *shape of the site's independent measurements).
+            Tensors of shape (particles, *measurements), one entry for each independent measurement
+            of the site.
         """
         return self._vectorised(_pointwise, x, latents)
 
@@ -204,7 +208,7 @@ class Target:
             latents: See :meth:`log_likelihood`.
 
         Returns:
-            Draws of each observed site, shape (particles, *shape of the site).
+            Draws of each observed site, shape (particles, *site).
         """
         # one particle at a time: samplers draw into fresh tensors in place, which vmap refuses
         self._check(x, latents)

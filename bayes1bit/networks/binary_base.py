@@ -120,7 +120,12 @@ class BinaryUnit(nn.Module, ABC):
         )
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Convolution with zero padding that keeps the size."""
+        """Convolution with zero padding that keeps the size.
+
+        Args:
+            x: Input, shape (batch, in_channels, *sizes).
+            weight: Weights, shape (out_channels, in_channels, *kernel).
+        """
         return CONVOLUTIONS[self.dim](x, weight, padding=self.kernel_size // 2)
 
     def per_channel(self, scale: Tensor, like: Tensor) -> Tensor:
@@ -128,7 +133,12 @@ class BinaryUnit(nn.Module, ABC):
         return scale.to(like.dtype).view(-1, *[1] * self.dim)
 
     def bare(self, weight: Tensor, scale: Tensor) -> PackedTensors:
-        """Constants of a unit that has neither shifts nor an activation."""
+        """Constants of a unit that has neither shifts nor an activation.
+
+        Args:
+            weight: Weights, shape (out_channels, in_channels, *kernel).
+            scale: Scales of the output channels, shape (out_channels,).
+        """
         zeros = weight.new_zeros(1, self.out_channels)
         return PackedTensors(
             weight.detach(),

@@ -117,7 +117,8 @@ class IRNet(BinaryUnit):
 class BIDiffSRUnit(BinaryUnit):
     """BI-DiffSR: TaR, sign, binary convolution, scale, TaA (Chen et al., NeurIPS 2024).
 
-    It has no batch normalisation and stands behind group normalisation and Swish.
+    It has no batch normalisation and stands behind group normalisation and Swish. Arguments are
+    those of :class:`BinaryUnit`.
     """
 
     time_aware = True

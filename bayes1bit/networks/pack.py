@@ -126,7 +126,7 @@ def pack(network: Network) -> Network:
         network: A network, or a denoiser around one. It is left as it is.
 
     Returns:
-        The copy: in evaluation mode for good, with frozen parameters. Its state dict holds the
+        The copy, in evaluation mode for good, with frozen parameters. Its state dict holds the
         weights of packed units at one bit each.
 
     Raises:

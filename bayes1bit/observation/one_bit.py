@@ -17,7 +17,7 @@ Link = Literal["probit", "logistic"]
 
 
 class _Signs(constraints.Constraint):
-    """The set {-1, +1} in a signed real dtype: without a -1, a 1 cannot be known to mean +1."""
+    """The set {-1, +1} in a signed real dtype; without a -1, a 1 cannot be known to mean +1."""
 
     is_discrete = True
     event_dim = 0

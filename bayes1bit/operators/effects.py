@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 
 class OperatorCall(NamedTuple):
-    """One call ``output = operator(input)``, as :func:`record_operators` lists it."""
+    """One call ``output = operator(input)``, as :func:`record_operators` lists it.
+
+    Attributes:
+        operator: The operator.
+        input: Signals, shape (*leading, *event).
+        output: Measurements, shape (*leading, m).
+    """
 
     operator: "LinearOperator"
     input: Tensor

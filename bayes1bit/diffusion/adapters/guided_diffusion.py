@@ -42,7 +42,7 @@ ADM_PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learn_sigma": True,
     },
 }
-"""Training flags of published checkpoints: ``ffhq_10m.pt``, and
+"""Training flags of the published checkpoints ``ffhq_10m.pt`` and
 ``256x256_diffusion_uncond.pt``."""
 
 

@@ -163,7 +163,16 @@ class CardSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parsed and checked recipe."""
+    """A parsed and checked recipe.
+
+    Args:
+        data: What the signals are.
+        network: The network, of one of the kinds that there are.
+        noise: Noise levels.
+        training: Optimisation.
+        card: What the model card says.
+        distillation: The prior to learn from besides the signals, if there is one.
+    """
 
     data: DataSettings
     network: NetworkSettings
@@ -199,7 +208,14 @@ class Recipe:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Recipe":
-        """Build a recipe from nested dictionaries, as TOML gives them."""
+        """Build a recipe from nested dictionaries, as TOML gives them.
+
+        Args:
+            table: Tables of settings by name.
+
+        Raises:
+            InputError: If a key is unknown, missing, of the wrong type or out of range.
+        """
         sections = {**get_type_hints(cls), "distillation": DistillationSettings}
         if unknown := sorted(set(table) - set(sections)):
             raise InputError(f"unknown table [{unknown[0]}]; a recipe has {', '.join(sections)}")

@@ -96,11 +96,11 @@ class PackedUnit(nn.Module):
         Args:
             weight: Weights, shape (out_channels, in_channels, kh, kw) or (out_channels,
                 in_channels, kw); only their signs are kept, with sign(0) = 1.
-            scale: As for the class, and so are the others.
-            shift: As for the class.
-            before: As for the class.
-            slope: As for the class.
-            after: As for the class.
+            scale: As :class:`PackedUnit` takes it, and so are the others.
+            shift: As :class:`PackedUnit` takes it.
+            before: As :class:`PackedUnit` takes it.
+            slope: As :class:`PackedUnit` takes it.
+            after: As :class:`PackedUnit` takes it.
 
         Raises:
             InputError: If the shapes do not fit, or weights hold NaN.

@@ -38,7 +38,7 @@ def pack_signs(t: Tensor) -> Tensor:
 
 
 def unpack_signs(words: Tensor, channels: int) -> Tensor:
-    """Inverse of :func:`pack_signs`.
+    """Inverse of :func:`~bayes1bit.networks.packed.pack_signs`.
 
     Args:
         words: Words, shape (..., ceil(channels / 64)).
@@ -124,7 +124,7 @@ class PackedWeights:
         """One bit a weight, as a file holds them.
 
         Returns:
-            Bytes, shape (ceil(weights / 8),), uint8: weight i, in the order of (out_channels,
+            Bytes, shape (ceil(weights / 8),), uint8. Weight i, in the order of (out_channels,
             in_channels, kh, kw), is bit i % 8 of byte i // 8, set if it is +1.
         """
         positive = self._bits().flatten()
