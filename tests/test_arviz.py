@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 import xarray
+from short_runs import SHORT
 
 from bayes1bit.diagnostics import compare_loo, leave_one_out
 from bayes1bit.diagnostics.comparison import relative_efficiency
@@ -22,25 +23,8 @@ from bayes1bit.posterior_io import import_arviz
 
 matplotlib.use("agg")
 
-NUM_SAMPLES, BITS = 40, 12
 # a fifth of the draws is a whole number, which versions of ArviZ round differently if it is not
-SHORT = {
-    "lookahead-smc": "num_levels=5",
-    "twisted-smc": "num_levels=5",
-    "moment-matched": "num_levels=5",
-    "split-gibbs": "num_levels=5 num_sweeps=1",
-    "joint-gibbs": "num_chains=4 num_particles=8 num_warmup=2 num_sweeps=1",
-    "langevin": "num_levels=4 num_steps=4",
-    "nuts": "num_warmup=8 max_tree_depth=4 flow_steps=4",
-    "diff-onebit": "num_levels=5",
-    "pnp-onebit": "num_sweeps=4 data_step=exact",
-    "dps": "num_levels=8",
-    "daps": "num_levels=5 data_step=exact",
-    "diffpir": "num_levels=5",
-    "sim-dmis": "num_steps=5",
-    "qcs-sgm": "num_levels=8 num_steps=1",
-}
-"""Settings that make a run short: what is tested is the container, not the answer."""
+NUM_SAMPLES, BITS = 40, 12
 ESTIMATES = ("sim-dmis", "biht", "plan-vershynin")
 """Algorithms whose samples are one estimate."""
 
