@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import nbformat
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 MAX_BYTES = 400_000
 _DRAWS = re.compile(r"\bplt\.subplots\(|^[\w.]*\bplot(_\w+)?\(", re.MULTILINE)
+_CHAIN = re.compile(r"\w+(\.\w+)*")
 _PLACES = re.compile(r"/(?:home|root|tmp|work|Users|usr)/")
 
 
@@ -23,7 +25,11 @@ def complaints(notebook: nbformat.NotebookNode) -> list[str]:
         return [f"it is not a valid notebook: {error}"]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     found = [*of_frame(notebook)]
-    found += [text for cell in code for text in (*of_code(cell), *of_outputs(cell))]
+    modules: dict[str, str] = {}
+    for cell in code:
+        with suppress(SyntaxError):
+            modules |= imported(ast.parse(python(cell)))
+        found += [*of_code(cell, modules), *of_outputs(cell)]
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         found.append("its cells were not executed from top to bottom")
     return found
@@ -44,24 +50,32 @@ def of_frame(notebook: nbformat.NotebookNode) -> Iterator[str]:
                     yield f"there is no {link}"
 
 
-def of_code(cell: nbformat.NotebookNode) -> Iterator[str]:
-    """The code is Python, and the package has every name that it takes from it."""
+def of_code(cell: nbformat.NotebookNode, modules: dict[str, str]) -> Iterator[str]:
+    """The code is Python, and the package has every name that it takes from it.
+
+    ``modules`` are the names by which the notebook knows the package and its parts.
+    """
     try:
         tree = ast.parse(python(cell))
     except SyntaxError as error:
         yield f"a cell is not Python: {error}"
         return
+    names = set(imported(tree).values())
     for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("b1."):
-            names = ["bayes1bit." + ast.unparse(node).removeprefix("b1.")]
-        for name in names:
-            if name.partition(".")[0] == "bayes1bit" and not exists(name):
-                yield f"there is no {name}"
+        first, _, rest = ast.unparse(node).partition(".")
+        if isinstance(node, ast.Attribute) and first in modules and _CHAIN.fullmatch(rest):
+            names.add(f"{modules[first]}.{rest}")
+    yield from (f"there is no {name}" for name in sorted(names) if not exists(name))
+
+
+def imported(tree: ast.AST) -> dict[str, str]:
+    """Dotted names of what is imported from the package, by the names that it is given."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names |= {alias.asname or alias.name: start + alias.name for alias in node.names}
+    return {name: path for name, path in names.items() if path.partition(".")[0] == "bayes1bit"}
 
 
 def of_outputs(cell: nbformat.NotebookNode) -> Iterator[str]:
