@@ -5,6 +5,7 @@ and how many they are worth, what they cost, how wide the posterior is, and whet
 from it would have produced the bits that were observed.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,9 @@ from bayes1bit.weighted import weighted_mean, weighted_std
 
 if TYPE_CHECKING:
     from bayes1bit.posterior import Posterior
+
+_REMARKS = ("structure", "exactness")
+"""Attributes of a posterior that its summary repeats."""
 
 
 class Summary(dict[str, float | None]):
@@ -26,18 +30,22 @@ class Summary(dict[str, float | None]):
     majority). Other latent sites add the mean and the standard deviation of each, under names such
     as ``scale mean``, or ``gain mean_min``, ``gain mean_max`` and ``gain std_average`` where a
     site has several elements. Figures that the posterior cannot give are None.
+
+    Attributes:
+        title: First line of the table.
+        remarks: Texts by name that follow the figures in the table: the structure that was found,
+            and whether the algorithm draws from the posterior.
     """
 
-    def __init__(self, title: str, **figures: float | None) -> None:
+    def __init__(self, title: str, remarks: Mapping[str, str], **figures: float | None) -> None:
         super().__init__(**figures)
-        self.title = title
+        self.title, self.remarks = title, dict(remarks)
 
     def __str__(self) -> str:
-        width = max(len(name) for name in self)
-        lines = [
-            f"  {name:<{width}}  {value:.6g}" for name, value in self.items() if value is not None
-        ]
-        return "\n".join([self.title, *lines])
+        figures = {name: f"{value:.6g}" for name, value in self.items() if value is not None}
+        width = max(map(len, (*figures, *self.remarks)))
+        texts = figures | self.remarks
+        return "\n".join([self.title, *(f"  {k:<{width}}  {v}" for k, v in texts.items())])
 
 
 def summarize(posterior: "Posterior", prob: float) -> Summary:
@@ -54,8 +62,10 @@ def summarize(posterior: "Posterior", prob: float) -> Summary:
         InputError: If ``prob`` is outside (0, 1).
     """
     mean, (lower, upper) = posterior.mean, posterior.interval(prob)
+    attributes = posterior.attributes
     return Summary(
         repr(posterior),
+        {name: str(attributes[name]) for name in _REMARKS if name in attributes},
         num_samples=posterior.num_samples,
         effective_sample_size=posterior.effective_sample_size,
         nfe=posterior.nfe,

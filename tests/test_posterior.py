@@ -147,6 +147,14 @@ def test_get_samples_are_equally_weighted():
     assert torch.equal(samples[1:], picture_posterior().samples[[2, 2, 3, 4]])
 
 
+def test_summary_says_what_was_drawn():
+    posterior = probit_posterior()
+    posterior.attributes |= {"structure": "gradients only", "exactness": "as particles grow"}
+    *_, structure, exactness = str(posterior.summary()).splitlines()
+    assert structure.split(maxsplit=1) == ["structure", "gradients only"]
+    assert exactness.split(maxsplit=1) == ["exactness", "as particles grow"]
+
+
 def test_summary_gives_scalars_and_prints_them():
     posterior = probit_posterior()
     summary = posterior.summary(prob=0.8)

@@ -63,8 +63,8 @@ class Algorithm(ABC):
     """What it needs of the model beyond a diffusion prior and a likelihood."""
     cost: ClassVar[str]
     """Denoiser calls per posterior sample at the default settings."""
-    exactness: ClassVar[str]
-    """Whether its output tends to the posterior, and in which limit."""
+    exactness: ClassVar[str] = ""
+    """Whether its output tends to the posterior, and in which limit; empty if not known."""
     takes_parameters: ClassVar[bool] = False
     """Whether :meth:`draw` also draws other latent sites than the signal."""
 
@@ -158,6 +158,7 @@ class Algorithm(ABC):
                 "paper": self.paper,
                 "prior": repr(target.prior),
             }
+            | ({"exactness": self.exactness} if self.exactness else {})
             | ({"data_range": target.prior.data_range} if target.prior.data_range else {}),
             observed=target.observed,
             log_likelihood=target.pointwise_log_likelihood(draws.samples, draws.latents),

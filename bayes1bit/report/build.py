@@ -225,8 +225,8 @@ def _lead(posterior: "Posterior", found: list[Finding]) -> str:
     made = f"by {posterior.algorithm}" if posterior.algorithm else "of an unnamed algorithm"
     return (
         f"{posterior.num_samples} posterior sample{'' if posterior.num_samples == 1 else 's'} "
-        f"{made}. Of the diagnostics below, {counts['fine']} are fine, {counts['warn']} warn, "
-        f"and {counts['bad']} are bad."
+        f"{made}. Diagnostics below: {counts['fine']} fine, {counts['warn']} to be careful with, "
+        f"{counts['bad']} bad."
     )
 
 
