@@ -47,6 +47,20 @@ ALGORITHMS = {
     ),
 }
 
+JOINT = {
+    "SplitGibbsSMC": ALGORITHMS["SplitGibbsSMC"],
+    "JointGibbs": lambda model: JointGibbs(
+        model,
+        400,
+        num_chains=100,
+        num_warmup=5,
+        num_sweeps=2,
+        prior_step=SampleGiven(),
+        progress=False,
+    ),
+}
+"""Algorithms that infer other latent sites with the signal."""
+
 
 def assert_agrees(samples, grid):
     """First and second moments within five standard errors of 400 independent draws.
@@ -111,7 +125,7 @@ class KnownGains:
         return (mass * self.gains.log()[:, None]).sum(1)
 
 
-@pytest.mark.parametrize("algorithm", ["SplitGibbsSMC", "JointGibbs"])
+@pytest.mark.parametrize("algorithm", JOINT)
 def test_unknown_gains_are_inferred_with_the_signal(algorithm):
     operator = Dense(ROWS, EVENT)
     model = models.unknown_gain_cs(PRIOR, operator, 0.3, CHANNELS, LEVELS)
@@ -119,13 +133,7 @@ def test_unknown_gains_are_inferred_with_the_signal(algorithm):
     y = pyro.condition(model, {"gain": torch.tensor([0.5, 2.0])})()
     known = KnownGains(y)
     grid = GridPosterior(known, LIMITS, 60)
-    options = {"prior_step": SampleGiven(), "progress": False}
-    if algorithm == "SplitGibbsSMC":
-        posterior = SplitGibbsSMC(model, 400, **options).run(y)
-    else:
-        posterior = JointGibbs(
-            model, 400, num_chains=100, num_warmup=5, num_sweeps=2, **options
-        ).run(y)
+    posterior = JOINT[algorithm](model).run(y)
     assert_agrees(posterior.samples, grid)
     expected = grid.expectation(known.log_gain)
     log_gain = posterior.latents["gain"].log()
@@ -160,7 +168,7 @@ class KnownIntercept:
         return (self.by_intercept(x).softmax(1) @ self.intercepts)[:, None]
 
 
-@pytest.mark.parametrize("algorithm", ["SplitGibbsSMC", "JointGibbs"])
+@pytest.mark.parametrize("algorithm", JOINT)
 def test_unknown_intercept_is_inferred_with_the_coefficients(algorithm):
     model = models.classification_images(PRIOR, KnownIntercept.stimuli, 2.0)
     pyro.set_rng_seed(2)
@@ -168,13 +176,7 @@ def test_unknown_intercept_is_inferred_with_the_coefficients(algorithm):
     y = pyro.condition(model, {"x": template, "intercept": torch.tensor(1.0)})()
     known = KnownIntercept(y)
     grid = GridPosterior(known, LIMITS, 60)
-    options = {"prior_step": SampleGiven(), "progress": False}
-    if algorithm == "SplitGibbsSMC":
-        posterior = SplitGibbsSMC(model, 400, **options).run(y)
-    else:
-        posterior = JointGibbs(
-            model, 400, num_chains=100, num_warmup=5, num_sweeps=2, **options
-        ).run(y)
+    posterior = JOINT[algorithm](model).run(y)
     assert_agrees(posterior.samples, grid)
     intercept = posterior.latents["intercept"]
     assert intercept.shape == (400,)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyro
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from bayes1bit.bench.recovery import Maker
 from bayes1bit.bench.recovery_scores import varies
-from bayes1bit.bench.runs import FinishedRuns
+from bayes1bit.bench.runs import FinishedRuns, stream_seed
 from bayes1bit.diagnostics.calibration import (
     CoverageCurve,
     IntervalCoverage,
@@ -130,8 +129,7 @@ class Study:
 
     def stream(self, purpose: str, run: int = 0) -> int:
         """Seed of one purpose in one run, independent of those of all others."""
-        sequence = np.random.SeedSequence((self.seed, 1 + _STREAMS.index(purpose), 1 + run))
-        return int(sequence.generate_state(1)[0])
+        return stream_seed(self.seed, _STREAMS, purpose, run)
 
 
 @dataclass(frozen=True)

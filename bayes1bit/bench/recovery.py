@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pyro
 import torch
 from pyro import distributions as dist
@@ -19,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes1bit.bench.recovery_scores import Scorer, Scores
-from bayes1bit.bench.runs import FinishedRuns, Key
+from bayes1bit.bench.runs import FinishedRuns, Key, stream_seed
 from bayes1bit.bench.shown import ShownPictures
 from bayes1bit.diagnostics.waveforms import is_waveform
 from bayes1bit.diffusion import DiffusionPrior
@@ -125,8 +124,7 @@ class Problem:
 
     def stream(self, purpose: str, picture: int) -> int:
         """Seed of one purpose for one picture, independent of those of all others."""
-        sequence = np.random.SeedSequence((self.seed, 1 + _STREAMS.index(purpose), 1 + picture))
-        return int(sequence.generate_state(1)[0])
+        return stream_seed(self.seed, _STREAMS, purpose, picture)
 
     def measure(self, picture: int, condition: Condition) -> Measurement:
         """Measure one picture; the same bits for every method."""

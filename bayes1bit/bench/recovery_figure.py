@@ -7,7 +7,6 @@ averages hide. Below, PSNR or SNR against n/m for each link and noise.
 """
 
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bayes1bit.bench import recovery_lines
+from bayes1bit.bench.figure_parts import FONT, add_deviation_bar, add_legend, tidy, wrapped
 from bayes1bit.bench.recovery import BASELINES, SHOWN, Condition, Problem
 from bayes1bit.bench.shown import ShownPictures
 from bayes1bit.diagnostics.waveforms import is_waveform
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-_FONT = 7
 _SIDE, _EDGE, _PANEL = 0.95, 1.0, 2.9
 """Inches: side of a picture, what labels and colour bar take, and height of the lower part."""
-_TITLE, _LEGEND = 18, 32
-"""Characters in a line of a title, and of the legend."""
 _HIGHEST = 0.995
 """Quantile of deviations at which their colours end: a few wild pixels would darken the rest."""
 # the palette of Okabe and Ito, which every kind of colour vision tells apart
@@ -119,7 +116,7 @@ def _draw_signals(
     truths = problem.pictures[:count]
     figure.suptitle(
         f"n/m = {condition.ratio:g}, {condition.link} noise {condition.noise:g}",
-        fontsize=_FONT + 2,
+        fontsize=FONT + 2,
     )
     if is_picture(truths.shape[1:]):
         _draw_pictures(figure, methods, truths, kept, problem.data_range)
@@ -153,9 +150,7 @@ def _draw_pictures(
             if "std" in parts:
                 image = std_row[j].imshow(_spread(parts["std"]).numpy(), **maps)
             elif parts:
-                std_row[j].text(
-                    0.5, 0.5, "one\nestimate", ha="center", va="center", fontsize=_FONT
-                )
+                std_row[j].text(0.5, 0.5, "one\nestimate", ha="center", va="center", fontsize=FONT)
                 _frame(std_row[j])
         for axes, label in zip(grid[3 * i : 3 * i + 3, 1], ("mean", "std", "sample"), strict=True):
             axes.text(
@@ -163,16 +158,14 @@ def _draw_pictures(
                 ha="right",
                 va="center",
                 rotation=90,
-                fontsize=_FONT,
+                fontsize=FONT,
                 transform=axes.transAxes,
             )
-    grid[0, 0].set_title("truth", fontsize=_FONT)
+    grid[0, 0].set_title("truth", fontsize=FONT)
     for axes, method in zip(grid[0, 1:], methods, strict=True):
-        axes.set_title("\n".join(textwrap.wrap(method, _TITLE)), fontsize=_FONT)
+        axes.set_title(wrapped(method), fontsize=FONT)
     if image is not None:
-        bar = figure.colorbar(image, ax=grid, shrink=0.4, aspect=40, pad=0.01, extend="max")
-        bar.set_label("standard deviation", fontsize=_FONT)
-        bar.ax.tick_params(labelsize=_FONT)
+        add_deviation_bar(figure, image, grid, shrink=0.4, aspect=40)
 
 
 def _draw_curves(
@@ -201,22 +194,14 @@ def _draw_curves(
             (line,) = axes.plot(*zip(*points, strict=True) if points else ([], []), **style)
             if score[0] == "m":
                 lines[method] = line
-        axes.set_title(f"{link} noise {noise:g}", fontsize=_FONT + 1)
+        axes.set_title(f"{link} noise {noise:g}", fontsize=FONT + 1)
         axes.set_xscale("log", base=2)
         axes.set_xticks(problem.ratios, [f"{ratio:g}" for ratio in problem.ratios])
         axes.minorticks_off()
-        axes.set_xlabel("n/m", fontsize=_FONT)
-        axes.tick_params(labelsize=_FONT, length=2)
-        axes.grid(color="0.92", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel(f"{quality} in dB: mean (line), sample (dots)", fontsize=_FONT)
-    figure.legend(
-        lines.values(),
-        ["\n".join(textwrap.wrap(method, _LEGEND)) for method in lines],
-        loc="outside right upper",
-        fontsize=_FONT,
-        frameon=False,
-    )
+        axes.set_xlabel("n/m", fontsize=FONT)
+        tidy(axes)
+    panels[0].set_ylabel(f"{quality} in dB: mean (line), sample (dots)", fontsize=FONT)
+    add_legend(figure, lines.values(), lines)
 
 
 def _style(method: str, methods: Sequence[str]) -> dict[str, Any]:

@@ -4,20 +4,18 @@ A column for each method and two rows for each signal: the mean with a band of t
 deviations, and one sample, each under the dashed truth.
 """
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+from bayes1bit.bench.figure_parts import FONT, LEGEND, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 WIDTH, HEIGHT = 2.1, 1.0
 """Inches of one panel."""
-_FONT = 7
-_TITLE = 32
-"""Characters in a line of a title."""
 _BAND, _MEAN, _SAMPLE = "#bcd9ee", "#0072b2", "#d55e00"
 
 
@@ -57,20 +55,20 @@ def draw_lines(
                     _line(truth), color="black", linewidth=0.7, linestyle=(0, (3, 2))
                 )
         for axes, label in zip(grid[2 * i : 2 * i + 2, 0], ("mean", "sample"), strict=True):
-            axes.set_ylabel(f"{label}, signal {i + 1}", fontsize=_FONT)
+            axes.set_ylabel(f"{label}, signal {i + 1}", fontsize=FONT)
     for axes in grid.flatten():
         axes.margins(x=0)
-        axes.tick_params(labelsize=_FONT, length=2)
+        axes.tick_params(labelsize=FONT, length=2)
         axes.spines[["top", "right"]].set_visible(False)
     for axes, method in zip(grid[0], methods, strict=True):
-        axes.set_title("\n".join(textwrap.wrap(method, _TITLE)), fontsize=_FONT)
+        axes.set_title(wrapped(method, LEGEND), fontsize=FONT)
     for axes in grid[-1]:
-        axes.set_xlabel("index", fontsize=_FONT)
+        axes.set_xlabel("index", fontsize=FONT)
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside right upper",
-        fontsize=_FONT,
+        fontsize=FONT,
         frameon=False,
     )
 

@@ -6,13 +6,13 @@ panel of them is drawn over its own range. Below, log loss against the number of
 reliability curves at one of them.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from bayes1bit.bench.figure_parts import FONT, add_deviation_bar, add_legend, tidy, wrapped
 from bayes1bit.bench.regression_methods import BASELINES
 from bayes1bit.bench.regression_problem import Problem
 from bayes1bit.bench.regression_scores import NUM_BINS
@@ -20,14 +20,10 @@ from bayes1bit.bench.shown import ShownPictures
 from bayes1bit.errors import InputError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-_FONT = 7
 _SIDE, _PANEL = 1.05, 2.8
 """Inches: side of a picture, and height of the lower part."""
-_TITLE, _LEGEND = 18, 32
-"""Characters in a line of a title, and of the legend."""
 _SMALLEST_SHARE = 0.005
 """Bins with fewer of the answers are left out of reliability curves: they scatter."""
 _COLOURS = ("#000000", "#e69f00", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#0072b2")
@@ -100,7 +96,7 @@ def _draw_templates(
         axes.spines[:].set_visible(False)
     image = None
     for row, trials in zip(grid, problem.trials, strict=True):
-        row[0].set_ylabel(f"{trials:,} trials", fontsize=_FONT)
+        row[0].set_ylabel(f"{trials:,} trials", fontsize=FONT)
         panels = iter(row)
         for name in names:
             parts = shown.load(problem.key(name, trials, 0))
@@ -117,11 +113,9 @@ def _draw_templates(
     for name in names:
         titles += [name] if name in BASELINES else [f"{name} mean", f"{name} std"]
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title("\n".join(textwrap.wrap(title, _TITLE)), fontsize=_FONT)
+        axes.set_title(wrapped(title), fontsize=FONT)
     if image is not None:
-        bar = figure.colorbar(image, ax=grid, shrink=0.5, aspect=30, pad=0.01, extend="max")
-        bar.set_label("standard deviation", fontsize=_FONT)
-        bar.ax.tick_params(labelsize=_FONT)
+        add_deviation_bar(figure, image, grid, shrink=0.5, aspect=30)
 
 
 def _draw_scores(
@@ -147,26 +141,14 @@ def _draw_scores(
             if row["trials"] == middle:
                 reliability.plot(*_curve(row), **style)
     loss.set_xscale("log")
-    loss.set_xlabel("trials", fontsize=_FONT)
-    loss.set_ylabel("held-out log loss, nats", fontsize=_FONT)
+    loss.set_xlabel("trials", fontsize=FONT)
+    loss.set_ylabel("held-out log loss, nats", fontsize=FONT)
     reliability.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
-    reliability.set_xlabel(f"predicted probability, {middle:,} trials", fontsize=_FONT)
-    reliability.set_ylabel("observed share", fontsize=_FONT)
+    reliability.set_xlabel(f"predicted probability, {middle:,} trials", fontsize=FONT)
+    reliability.set_ylabel("observed share", fontsize=FONT)
     for axes in (loss, reliability):
-        _tidy(axes)
-    figure.legend(
-        lines,
-        ["\n".join(textwrap.wrap(name, _LEGEND)) for name in names],
-        loc="outside right upper",
-        fontsize=_FONT,
-        frameon=False,
-    )
-
-
-def _tidy(axes: "Axes") -> None:
-    axes.tick_params(labelsize=_FONT, length=2)
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes)
+    add_legend(figure, lines, names)
 
 
 def _curve(row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

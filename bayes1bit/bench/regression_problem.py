@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import pyro
 import torch
 from torch import Tensor
 
-from bayes1bit.bench.runs import Key
+from bayes1bit.bench.runs import Key, stream_seed
 from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.models.psychophysics import classification_images, observer_gain
@@ -137,8 +136,7 @@ class Problem:
 
     def stream(self, purpose: str, template: int) -> int:
         """Seed of one purpose for one observer, independent of those of all others."""
-        sequence = np.random.SeedSequence((self.seed, 1 + _STREAMS.index(purpose), 1 + template))
-        return int(sequence.generate_state(1)[0])
+        return stream_seed(self.seed, _STREAMS, purpose, template)
 
     def observer(self, template: int) -> Observer:
         """An observer, whose intercept is a draw of its prior in the model."""

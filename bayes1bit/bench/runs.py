@@ -10,10 +10,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bayes1bit.errors import InputError
 
 Key = tuple[str, ...]
 """What identifies one run."""
+
+
+def stream_seed(seed: int, streams: Sequence[str], purpose: str, run: int) -> int:
+    """Seed of one purpose in one run, independent of those of all others.
+
+    Args:
+        seed: Seed of the benchmark.
+        streams: All its purposes.
+        purpose: One of them.
+        run: Number of the run, signal or observer.
+    """
+    sequence = np.random.SeedSequence((seed, 1 + streams.index(purpose), 1 + run))
+    return int(sequence.generate_state(1)[0])
 
 
 class FinishedRuns:

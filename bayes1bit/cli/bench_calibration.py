@@ -11,7 +11,6 @@ from bayes1bit.cli import options, report
 from bayes1bit.cli.bench_common import LINKS, Runs, read_split, read_words, show_rows
 from bayes1bit.cli.specs import check_method, read_methods
 from bayes1bit.errors import InputError
-from bayes1bit.files import complete_or_absent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,5 +152,4 @@ def _draw(outcomes: "Iterable[Calibration]", folder: Path) -> None:
             ("ranks", plot_sbc(outcome.ranks, outcome.num_samples, STATISTICS)),
             ("coverage", plot_coverage(outcome.curve, outcome.intervals)),
         ):
-            with complete_or_absent(folder / f"{name}-{kind}.png") as temporary:
-                figure.savefig(temporary)
+            report.save_figure(figure, folder / f"{name}-{kind}.png")

@@ -24,6 +24,9 @@ Data = Annotated[
 Runs = Annotated[
     Path, typer.Option(metavar="FILE", help="CSV file of single runs; it is gone on with.")
 ]
+Averages = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="CSV file to write the table to.")
+]
 LINKS = ("probit", "logistic")
 
 
@@ -99,6 +102,19 @@ def read_words(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     if len(set(words)) < len(words):
         raise InputError(f"{option} has a word twice: {text}")
     return words
+
+
+def check_outputs(out: Path, averages: Path | None, figure: Path | None) -> None:
+    """Refuse files that could not be written once a benchmark is done.
+
+    Raises:
+        InputError: As :func:`report.check_output` and :func:`report.check_picture_output`.
+    """
+    report.check_output(out)
+    if averages is not None:
+        report.check_output(averages)
+    if figure is not None:
+        report.check_picture_output(figure)
 
 
 def show_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, quiet: bool = False) -> None:

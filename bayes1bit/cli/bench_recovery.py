@@ -8,8 +8,10 @@ import typer
 from bayes1bit.cli import options, report
 from bayes1bit.cli.bench_common import (
     LINKS,
+    Averages,
     Data,
     Runs,
+    check_outputs,
     read_numbers,
     read_split,
     read_words,
@@ -26,7 +28,7 @@ Examples:
       --methods "biht, pnp-onebit, dps misfit=likelihood num_levels=200" \\
       --averages recovery-averages.csv --figure recovery.png
   bayes1bit bench recovery --prior ecg256 --data ecg.npz --every 900 --r-peaks
-  bayes1bit bench recovery --data fashion_mnist.npz --dither 1.5 --unknown-noise \
+  bayes1bit bench recovery --data fashion_mnist.npz --dither 1.5 --unknown-noise \\
       --methods "split-gibbs-smc, joint-gibbs"
   bayes1bit bench recovery --prior faces64 --data portraits --resize
 """
@@ -89,9 +91,7 @@ def recovery(
     ] = None,
     num_samples: options.NumSamples = 8,
     out: Runs = Path("runs/recovery.csv"),
-    averages: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV file to write the table to.")
-    ] = None,
+    averages: Averages = None,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +115,6 @@ def recovery(
 
     from bayes1bit.bench.recovery import Problem, run_recovery, shown_pictures
     from bayes1bit.bench.recovery_figure import check_drawable, plot_recovery
-    from bayes1bit.files import complete_or_absent
     from bayes1bit.zoo import load_prior, open_prior
 
     makers = read_methods(methods, num_samples)
@@ -129,11 +128,7 @@ def recovery(
             raise InputError("--rate is for --r-peaks")
         report.check_positive("--rate", rate)
     report.check_device(device)
-    report.check_output(out)
-    if averages is not None:
-        report.check_output(averages)
-    if figure is not None:
-        report.check_picture_output(figure)
+    check_outputs(out, averages, figure)
     folder = open_prior(prior)
     torch.manual_seed(seed)
     setup = f"{folder.name} {precision}, {num_samples} samples"
@@ -158,6 +153,5 @@ def recovery(
         report.save_rows(rows, averages)
     if figure is not None:
         drawn = plot_recovery(problem, list(makers), rows, shown_pictures(out))
-        with complete_or_absent(figure) as temporary:
-            drawn.savefig(temporary)
+        report.save_figure(drawn, figure)
     show_rows(rows, as_json=as_json, quiet=quiet)

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from bayes1bit.cli import options, report
-from bayes1bit.cli.bench_common import Data, Runs, read_numbers, read_split, show_rows
+from bayes1bit.cli.bench_common import (
+    Averages,
+    Data,
+    Runs,
+    check_outputs,
+    read_numbers,
+    read_split,
+    show_rows,
+)
 from bayes1bit.cli.specs import read_methods
 from bayes1bit.errors import InputError
 
@@ -33,9 +41,7 @@ def regression(
     ] = 1,
     num_samples: options.NumSamples = 32,
     out: Runs = Path("runs/regression.csv"),
-    averages: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CSV file to write the table to.")
-    ] = None,
+    averages: Averages = None,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -61,7 +67,6 @@ def regression(
     from bayes1bit.bench.regression_figure import check_drawable, plot_regression
     from bayes1bit.bench.regression_problem import Problem
     from bayes1bit.bench.regression_scores import CURVE
-    from bayes1bit.files import complete_or_absent
     from bayes1bit.zoo import load_prior, open_prior
 
     makers = read_methods(methods, num_samples)
@@ -69,11 +74,7 @@ def regression(
     if any(number != int(number) for number in numbers):
         raise InputError(f"--trials must be whole numbers, got {trials}")
     report.check_device(device)
-    report.check_output(out)
-    if averages is not None:
-        report.check_output(averages)
-    if figure is not None:
-        report.check_picture_output(figure)
+    check_outputs(out, averages, figure)
     folder = open_prior(prior)
     loaded = load_prior(prior, device=device, precision=precision)
     problem = Problem(
@@ -92,8 +93,7 @@ def regression(
         report.save_rows(rows, averages)
     if figure is not None:
         drawn = plot_regression(problem, list(makers), rows, shown_templates(out))
-        with complete_or_absent(figure) as temporary:
-            drawn.savefig(temporary)
+        report.save_figure(drawn, figure)
     if not as_json:  # the points of reliability curves are too many for a terminal
         rows = [{name: row[name] for name in row if name not in CURVE} for row in rows]
     show_rows(rows, as_json=as_json, quiet=quiet)

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayes1bit.cli.command_line import command_line
-from bayes1bit.cli.report import Figure, number, text
+from bayes1bit.cli.report import Figure, number, save_figure, text
 from bayes1bit.cli.sensing import seed_stream
-from bayes1bit.files import complete_or_absent
 from bayes1bit.infer.registry import make_algorithm
 
 if TYPE_CHECKING:
@@ -110,9 +109,7 @@ def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path, unit: 
         path: File to write.
         unit: Unit of the signal's values; empty for none.
     """
-    figure = posterior.plot(truth=truth, unit=unit)
-    with complete_or_absent(path) as temporary:
-        figure.savefig(temporary)
+    save_figure(posterior.plot(truth=truth, unit=unit), path)
 
 
 def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:

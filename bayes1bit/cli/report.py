@@ -6,10 +6,13 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bayes1bit.errors import InputError
 from bayes1bit.files import complete_or_absent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
 
 _PICTURES = (".png", ".pdf", ".svg")
 
@@ -79,6 +82,12 @@ def save_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def save_figure(figure: "Drawing", path: Path) -> None:
+    """Write a matplotlib figure; the file appears only when complete."""
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary)
 
 
 def show_grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
