@@ -3,7 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# what is in the environment: the package, what tests and checks need, what the pages need
+PACKAGE := $(VENV)/.package
 INSTALLED := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 
 .PHONY: help install demo test slow lint types docs tutorials wheel clean
 
@@ -18,13 +23,17 @@ help:
 install: $(INSTALLED)
 
 # torch goes first: with it there, nothing else asks for another build of it
-$(INSTALLED): pyproject.toml constraints.txt
+$(PACKAGE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(PIP) torch
+	$(PIP) -e .
 	touch $@
 
-demo: $(INSTALLED)
+$(INSTALLED): $(PACKAGE)
+	$(PIP) -e '.[dev]'
+	touch $@
+
+demo: $(PACKAGE)
 	$(BIN)/bayes1bit demo --out demo
 
 test: $(INSTALLED)
@@ -40,12 +49,12 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-$(VENV)/.docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
+$(DOCS): $(INSTALLED)
+	$(PIP) -e '.[docs]'
 	touch $@
 
 # a warning is an error, and so is a reference that leads nowhere
-docs: $(VENV)/.docs
+docs: $(DOCS)
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 
 # NAMES="01 05" runs some of them

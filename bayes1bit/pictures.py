@@ -2,8 +2,8 @@
 
 A prior says which values its signals take, such as -1 for black and 1 for white. Pictures store
 0 to 255, so their values are mapped onto that range; an array of floats is taken as it is and must
-lie in the range already. Sizes must fit exactly: resizing and cropping change a picture, and are
-better done by eye than by a reader of files.
+lie in the range already. Sizes must fit exactly, unless the reader is told to resize: resizing and
+cropping change a picture, and are better done by eye.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,11 @@ _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 def read_signal(
-    path: str | Path, event_shape: Sequence[int], data_range: tuple[float, float]
+    path: str | Path,
+    event_shape: Sequence[int],
+    data_range: tuple[float, float],
+    *,
+    resize: bool = False,
 ) -> Tensor:
     """Read a signal from a picture or an array.
 
@@ -39,18 +43,24 @@ def read_signal(
         event_shape: Shape of the signal; (channels, height, width) with 1 or 3 channels for
             pictures, anything for arrays.
         data_range: Lowest and highest value of signals.
+        resize: Whether to cut the middle out of a picture of another size, and resize it.
 
     Returns:
         The signal, shape event_shape, float32.
 
     Raises:
-        InputError: If the file is missing, damaged, of another kind or of another size, or if
-            values are NaN, infinite or outside the data range.
+        InputError: If the file is missing, damaged, of another kind or of another size, if an
+            array is to be resized, or if values are NaN, infinite or outside the data range.
     """
     path, shape = Path(path), tuple(event_shape)
     if not path.is_file():
         raise InputError(f"there is no file {path}; give {_wanted_file(shape)}")
-    stored = _read_array(path, shape) if path.suffix == ".npy" else _read_picture(path, shape)
+    if path.suffix == ".npy":
+        if resize:
+            raise InputError(f"pictures can be resized, but {path} is an array")
+        stored = _read_array(path, shape)
+    else:
+        stored = _read_picture(path, shape, resize)
     if stored.dtype != torch.uint8:
         check_values(stored, data_range, str(path))
         return stored
@@ -163,7 +173,7 @@ def _check_kind(path: Path, array: "np.ndarray") -> None:
         raise InputError(f"{path} is an empty array")
 
 
-def _read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
+def _read_picture(path: Path, shape: tuple[int, ...], resize: bool) -> Tensor:
     import numpy as np
 
     if not is_picture(shape):
@@ -174,10 +184,13 @@ def _read_picture(path: Path, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     picture = open_picture(path, channels, "PNG or JPEG picture or .npy array")
     if picture.size != (width, height):
-        raise InputError(
-            f"{path} is {picture.width}x{picture.height} pixels (width x height), but the signal "
-            f"must be {width}x{height}; resize or crop the picture first"
-        )
+        if not resize:
+            raise InputError(
+                f"{path} is {picture.width}x{picture.height} pixels (width x height), but the "
+                f"signal must be {width}x{height}; resize or crop the picture first, as measure "
+                "and recover do with --resize"
+            )
+        picture = resized_middle(picture, width, height)
     array = np.array(picture)
     return torch.from_numpy(array).reshape(height, width, channels).movedim(-1, 0).contiguous()
 
@@ -209,6 +222,26 @@ def open_picture(
         raise InputError(f"{path} is damaged or not a {wanted} ({reason})") from error
     _check_mode(path, picture)
     return picture.convert(_MODES[channels])
+
+
+def resized_middle(picture: "Image", width: int, height: int) -> "Image":
+    """Cut out the largest middle part of this aspect, and resize it.
+
+    Args:
+        picture: Picture of any size.
+        width: Width of the result in pixels.
+        height: Its height.
+    """
+    from PIL.Image import Resampling
+
+    part = (
+        max(1, min(picture.width, round(picture.height * width / height))),
+        max(1, min(picture.height, round(picture.width * height / width))),
+    )
+    left, top = ((picture.width - part[0]) // 2, (picture.height - part[1]) // 2)
+    # cut first: a filter that reaches over the edge of a box would mix in what is outside
+    cut = picture.crop((left, top, left + part[0], top + part[1]))
+    return cut.resize((width, height), Resampling.LANCZOS)
 
 
 def _check_mode(path: Path, picture: "Image") -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from bayes1bit import zoo
@@ -163,6 +164,16 @@ def test_demo_as_json(run):
     assert summary["bit_agreement"] == pytest.approx(float(agreed))
 
 
+@pytest.mark.parametrize("command", [("demo",), ("recover", "PICTURE")])
+def test_what_a_run_costs_is_said_before_it(run, command):
+    options = (*command, "--prior", "TINY", "--num-samples", 2)
+    first, *_ = run(*options, "--method", "quick").stderr.splitlines()
+    assert first == "quick, denoiser calls per sample: 50"
+    method = "diff-onebit num_levels=3 data_step=proximal"
+    first, *_ = run(*options, "--method", method).stderr.splitlines()
+    assert first == f"{method}, denoiser calls per sample at its default settings: 50"
+
+
 def test_quiet_prints_nothing(run):
     result = run("demo", "--prior", "TINY", "--method", "quick", "--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -243,6 +254,20 @@ def test_measure_prints_a_table(run):
     assert "threshold         0.25" in result.stdout
     assert "measurement  m.nc" in result.stdout
     assert Measurement.load("m.nc").threshold == 0.25
+
+
+def test_measure_and_recover_resize_when_asked(run):
+    pixels = np.zeros((16, 48), np.uint8)
+    pixels[:, :16] = pixels[:, 32:] = 255
+    Image.fromarray(pixels).save("wide.png")
+    options = ("wide.png", "--prior", "TINY", "--resize", "--quiet")
+    assert run("measure", *options, "--out", "m.nc").exit_code == 0
+    y = Measurement.load("m.nc").y
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("black.png")
+    run("measure", "black.png", "--prior", "TINY", "--out", "black.nc")
+    assert torch.equal(y, Measurement.load("black.nc").y)  # the middle is black
+    assert run("recover", *options, "--method", "quick").exit_code == 0
+    assert torch.equal(y, Posterior.load("posterior.nc").observed["y"])
 
 
 def test_measure_of_any_array(run):
@@ -411,6 +436,11 @@ def test_bench_recovery(run, data):
         assert written["mean PSNR"] == str(row["mean PSNR"])
         assert (written["coverage 90%"] == "") == (row["coverage 90%"] is None)
     assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+    assert result.stderr.splitlines()[:2] == [
+        "quick num_samples=3, denoiser calls per sample at its default settings: 50",
+        "biht norm=8, denoiser calls per sample at its default settings: "
+        "0 (one call per run for the default norm)",
+    ]
     before = Path("runs/recovery.csv").read_text()
     assert len(before.splitlines()) == 1 + 2 * len(rows)
     assert json_of(run(*arguments))["rows"] == rows
@@ -565,6 +595,11 @@ REFUSED = {
         (*BARE, "--shape", "1,16,16", "--range", "-1,1"),
         "is 8x8 pixels (width x height), but the signal must be 16x16",
     ),
+    "resized array": (
+        ("measure", "bright.npy", "--prior", "TINY", "--out", "m.nc", "--resize"),
+        "pictures can be resized, but bright.npy is an array",
+    ),
+    "resized file": ((*RECOVER, "--resize"), "--resize is for pictures; good.nc is taken as"),
     "NaN array": (
         ("recover", "nan.npy", "--prior", "TINY", "--method", "quick"),
         "nan.npy holds NaN or infinite values (64 of 64)",
@@ -691,7 +726,7 @@ def fail_with(exception):
 
 def test_divergence_is_reported_as_such(run, monkeypatch):
     monkeypatch.setitem(ALGORITHMS, "quick", fail_with(FloatingPointError("it diverged")))
-    result = run(*DEMO)
+    result = run(*DEMO, "--quiet")
     assert (result.exit_code, result.stderr) == (2, "Error: it diverged\n")
 
 
@@ -704,12 +739,12 @@ def test_defects_are_not_hidden(run, monkeypatch):
 
 def test_long_messages_are_one_line(run, monkeypatch):
     monkeypatch.setitem(ALGORITHMS, "quick", fail_with(InputError("first\n  second")))
-    assert run(*DEMO).stderr == "Error: first second\n"
+    assert run(*DEMO, "--quiet").stderr == "Error: first second\n"
 
 
 def test_interruption_leaves_nothing(run, monkeypatch):
     monkeypatch.setitem(ALGORITHMS, "quick", fail_with(KeyboardInterrupt()))
-    result = run(*DEMO)
+    result = run(*DEMO, "--quiet")
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
     assert not list(Path("demo").iterdir())
 

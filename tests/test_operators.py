@@ -571,6 +571,20 @@ def test_wrong_shapes_are_named(kind):
         A.T(torch.tensor(1.0))
 
 
+def test_dense_without_event_shape_says_how_pictures_fit():
+    A = Dense(normal(5, 64))
+    message = (
+        r"has shape \(2, 1, 8, 8\), but .* expects \(\*leading, 64\); "
+        r"make the operator with event_shape=\(1, 8, 8\) for such signals"
+    )
+    with pytest.raises(InputError, match=message):
+        A(normal(2, 1, 8, 8))
+    assert Dense(A.matrix, (1, 8, 8))(normal(2, 1, 8, 8)).shape == (2, 5)
+    for call, value in ((A, normal(1, 8, 9)), (A.T, normal(8, 8))):
+        with pytest.raises(InputError, match=r"expects \(\*leading, \d+\)$"):
+            call(value)
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
 def test_signals_must_be_real_floating_point(dtype):
     A = Hadamard((8,), m=4)

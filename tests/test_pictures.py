@@ -58,6 +58,28 @@ def test_stored_rotation_is_applied(tmp_path):
     assert read_signal(tmp_path / "a.jpg", (1, 16, 8), (0, 1)).shape == (1, 16, 8)
 
 
+def test_picture_of_another_size_is_cut_and_resized_when_asked(tmp_path):
+    # left and right thirds are white; the middle, of the signal's shape, is split in halves
+    wide = np.full((16, 36), 255, np.uint8)
+    wide[:, 12:24] = 0
+    wide[8:, 12:24] = 102
+    path = save(tmp_path / "wide.png", wide)
+    with pytest.raises(InputError, match=r"36x16 pixels .* must be 6x8; .* --resize"):
+        read_signal(path, (1, 8, 6), (-1, 1))
+    signal = read_signal(path, (1, 8, 6), (-1, 1), resize=True)
+    assert signal.shape == (1, 8, 6)
+    torch.testing.assert_close(signal[:, :3], torch.full((1, 3, 6), -1.0))
+    torch.testing.assert_close(signal[:, 6:], torch.full((1, 2, 6), -0.2))
+    fits = save(tmp_path / "fits.png", GREY)
+    torch.testing.assert_close(read_signal(fits, SHAPE, (-1, 1), resize=True), IN_RANGE)
+
+
+def test_arrays_are_not_resized(tmp_path):
+    np.save(tmp_path / "a.npy", IN_RANGE.numpy())
+    with pytest.raises(InputError, match=r"pictures can be resized, but .*a\.npy is an array"):
+        read_signal(tmp_path / "a.npy", SHAPE, (-1, 1), resize=True)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_float_array_is_taken_as_it_is(tmp_path, dtype):
     np.save(tmp_path / "a.npy", IN_RANGE.numpy().astype(dtype))

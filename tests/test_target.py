@@ -10,7 +10,7 @@ from torch import Tensor
 from bayes1bit.diffusion import DiffusionPrior, GaussianMixturePrior
 from bayes1bit.errors import InputError
 from bayes1bit.infer import Target
-from bayes1bit.observation import OneBit, Quantized
+from bayes1bit.observation import OneBit, PhotonDetection, Quantized
 from bayes1bit.operators import Gaussian, Hadamard
 
 SHAPE = (1, 4, 4)
@@ -84,10 +84,13 @@ def likelihoods(A):
         site(dist.Normal(x.sum(), 1.0), torch.tensor(0.5, dtype=x.dtype), "sum")
         return site(OneBit(A(x), 0.5).to_event(1), y)
 
+    def none(reason):
+        return f"gradients only: {reason}"
+
+    other = Hadamard(SHAPE, M, seed=2)
     one_bit = "one-bit probit of a row-orthogonal Hadamard operator"
     logistic = "one-bit logistic of a row-orthogonal Hadamard operator"
     separable = "separable likelihood of a row-orthogonal Hadamard operator"
-    none = "gradients only"
     return {
         "probit": (lambda x, y: site(OneBit(A(x), 0.5).to_event(1), y), one_bit),
         "logistic": (
@@ -119,23 +122,26 @@ def likelihoods(A):
             lambda x, y: site(OneBit(A(x.reshape(SHAPE)), 0.5).to_event(1), y),
             one_bit,
         ),
-        "own": (lambda x, y: site(Laplacian(A(x)), y), none),
+        "own": (
+            lambda x, y: site(Laplacian(A(x)), y),
+            none('site "y" does not have one measurement for each output'),
+        ),
         "cubic link": (lambda x, y: site(OneBit(A(x) ** 3, 0.5).to_event(1), y), separable),
         "mixed measurements": (
             lambda x, y: site(OneBit(A(x).cumsum(-1), 0.5).to_event(1), y),
-            none,
+            none('a measurement of site "y" depends on several outputs'),
         ),
         "scale depends on x": (
             lambda x, y: site(OneBit(A(x), 0.1 + x.square().mean()).to_event(1), y),
-            none,
+            none('site "y" sees the signal beside the operator\'s output'),
         ),
         "no operator": (
             lambda x, y: site(OneBit(x.flatten()[:M], 0.5).to_event(1), y),
-            none,
+            none("the model calls no operator of bayes1bit"),
         ),
         "operator of something else": (
             lambda x, y: site(OneBit(A(x.abs()), 0.5).to_event(1), y),
-            none,
+            none("no operator acts on the signal itself"),
         ),
         "repeated bits": (
             lambda x, y: site(OneBit(A(x).expand(3, M), 0.5).to_event(2), y.expand(3, M)),
@@ -145,8 +151,16 @@ def likelihoods(A):
         "mask": (masked, separable),
         "scale": (scaled, separable),
         "masked plate": (scaled_plate, separable),
-        "two sites": (twice, none),
-        "a second way": (beside, none),
+        "two sites": (twice, none("several sites depend on the operator's output: first, y")),
+        "a second way": (beside, none('site "sum" sees the signal beside the operator\'s output')),
+        "two operators": (
+            lambda x, y: site(OneBit(A(x) + other(x), 0.5).to_event(1), y),
+            none("several operators act on the signal"),
+        ),
+        "output without use": (
+            lambda x, y: site(OneBit(0 * A(x), 0.5).to_event(1), y),
+            none("no observed site depends on the operator's output"),
+        ),
     }
 
 
@@ -304,3 +318,41 @@ def test_errors_name_what_is_missing(prior, operator, signs):
 
     with pytest.raises(InputError, match=r'"y" is NaN'):
         Target.from_model(nan, signs)
+
+
+@pytest.mark.parametrize(
+    ("observation", "convert", "message"),
+    [
+        (
+            lambda t: dist.Bernoulli(logits=t),
+            lambda signs: signs,
+            r"y must be 0 or 1, \d of its 8 values are not, such as -1.*\(y \+ 1\) / 2",
+        ),
+        (
+            lambda t: dist.Bernoulli(logits=t).mask(torch.arange(M) > 1),
+            lambda signs: signs.clamp(min=0) * 0.5,
+            "y must be 0 or 1, .* such as 0.5$",
+        ),
+        (
+            PhotonDetection,
+            lambda signs: signs,
+            r"y must be 0 or 1, .*\(y \+ 1\) / 2",
+        ),
+        (
+            lambda t: OneBit(t, 1.0),
+            lambda signs: (signs + 1) / 2,
+            r"y must be -1 or \+1, and this y holds 0 and 1: convert it with 2 \* y - 1",
+        ),
+        (
+            lambda t: dist.Poisson(t.exp()),
+            lambda signs: signs,
+            "within the support .* of the distribution Poisson",
+        ),
+    ],
+)
+def test_values_that_a_site_cannot_take(prior, operator, signs, observation, convert, message):
+    def likelihood(x, y):
+        return site(observation(operator(x)).to_event(1), y, "bits")
+
+    with pytest.raises(InputError, match=f'^observed site "bits": .*{message}'):
+        Target.from_model(observe(prior, likelihood), convert(signs))

@@ -17,7 +17,7 @@ from bayes1bit.cli.bench_common import (
     read_words,
     show_rows,
 )
-from bayes1bit.cli.specs import read_methods
+from bayes1bit.cli.specs import announce_cost, read_methods
 from bayes1bit.errors import InputError
 
 EXAMPLES = """\b
@@ -72,12 +72,7 @@ def recovery(
             help="Take every K-th of the test split, where neighbours are alike.",
         ),
     ] = 1,
-    resize: Annotated[
-        bool,
-        typer.Option(
-            "--resize", help="Cut the middle out of pictures of another size, and resize it."
-        ),
-    ] = False,
+    resize: options.Resize = False,
     r_peaks: Annotated[
         bool,
         typer.Option("--r-peaks", help="Score the time of R peaks, where signals are heartbeats."),
@@ -148,6 +143,9 @@ def recovery(
     )
     if figure is not None:
         check_drawable(problem.pictures)
+    if not quiet:
+        for spec in makers:
+            announce_cost(spec)
     rows = run_recovery(problem, makers, out, progress=not quiet)
     if averages is not None:
         report.save_rows(rows, averages)

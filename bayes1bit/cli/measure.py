@@ -12,6 +12,7 @@ EXAMPLES = """\b
 Examples:
   bayes1bit measure coat.png --out coat.nc
   bayes1bit measure coat.png --out coat.nc --ratio 8 --noise 0.2 --dither 1
+  bayes1bit measure portrait.jpg --out portrait.nc --prior faces64 --resize
   bayes1bit measure beat.npy --out beat.nc --prior ecg256
   bayes1bit measure signal.npy --out signal.nc --shape 100 --range 0,1 \\
       --measurements 400 --operator gaussian --link logistic
@@ -40,6 +41,7 @@ def measure(
         str | None,
         typer.Option("--range", metavar="LOW,HIGH", help="Range of its values, with --shape."),
     ] = None,
+    resize: options.Resize = False,
     ratio: options.Ratio = None,
     measurements: Annotated[
         int | None,
@@ -81,7 +83,7 @@ def measure(
     from bayes1bit.pictures import read_signal
 
     event_shape, data_range = _signal(prior, shape, range_)
-    x = read_signal(signal, event_shape, data_range)
+    x = read_signal(signal, event_shape, data_range, resize=resize)
     m = sensing.count_measurements(event_shape, ratio, measurements)
     measurement = sensing.sense(
         x,

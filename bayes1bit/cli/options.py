@@ -17,6 +17,12 @@ Noise = Annotated[
         metavar="S", help="Scale of the noise, in units of the measurements.  [default: 0.5]"
     ),
 ]
+Resize = Annotated[
+    bool,
+    typer.Option(
+        "--resize", help="Cut the middle out of pictures of another size, and resize it."
+    ),
+]
 Method = Annotated[
     str,
     typer.Option(

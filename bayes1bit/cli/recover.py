@@ -40,6 +40,7 @@ def recover(
         Path | None,
         typer.Option(metavar="FILE", help="Picture of the result to write (.png, .pdf, .svg)."),
     ] = None,
+    resize: options.Resize = False,
     ratio: options.Ratio = None,
     noise: options.Noise = None,
     method: options.Method = DEFAULT_METHOD,
@@ -70,8 +71,10 @@ def recover(
             f"--ratio and --noise are for pictures and arrays; {source} is taken as a "
             "measurement file, which has its own"
         )
+    if not simulated and resize:
+        raise InputError(f"--resize is for pictures; {source} is taken as a measurement file")
     if simulated:
-        measurement = _measure(source, open_prior(prior), ratio, noise, seed)
+        measurement = _measure(source, open_prior(prior), ratio, noise, seed, resize)
     else:
         measurement = Measurement.load(source)
     loaded = load_prior(prior, device=device, precision=precision)
@@ -107,12 +110,17 @@ def recover(
 
 
 def _measure(
-    source: Path, folder: "PriorFolder", ratio: float | None, noise: float | None, seed: int
+    source: Path,
+    folder: "PriorFolder",
+    ratio: float | None,
+    noise: float | None,
+    seed: int,
+    resize: bool,
 ) -> "Measurement":
     """Measure a picture or an array, keeping it as the truth."""
     from bayes1bit.pictures import read_signal
 
     data = folder.recipe.data
-    x = read_signal(source, data.event_shape, (data.low, data.high))
+    x = read_signal(source, data.event_shape, (data.low, data.high), resize=resize)
     m = sensing.count_measurements(data.event_shape, ratio)
     return sensing.sense(x, (data.low, data.high), m, noise=noise, seed=seed, keep_truth=True)

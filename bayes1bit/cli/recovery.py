@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from bayes1bit.cli.command_line import command_line
 from bayes1bit.cli.report import Figure, number, save_figure, text
 from bayes1bit.cli.sensing import seed_stream
+from bayes1bit.cli.specs import announce_cost
 from bayes1bit.infer.registry import make_algorithm
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def infer(
         method: What :func:`~bayes1bit.infer.registry.make_algorithm` takes.
         num_samples: Number of samples.
         seed: Seed of the algorithm.
-        progress: Whether to show a progress bar.
+        progress: Whether to say beforehand what the method costs, and to show a progress bar.
 
     Raises:
         InputError: If measurement and prior do not fit, or the method does not fit the model.
@@ -41,6 +42,8 @@ def infer(
     seed_stream(seed, "inference")
     model = measurement.model(prior)
     algorithm = make_algorithm(method, model, num_samples=num_samples, progress=progress)
+    if progress:
+        announce_cost(method)
     return algorithm.run(measurement.y.to(prior.device))
 
 

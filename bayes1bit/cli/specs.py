@@ -1,10 +1,11 @@
 """Methods as the command line takes them: one spec, or several with commas between them."""
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bayes1bit.errors import InputError
-from bayes1bit.infer.registry import make_algorithm
+from bayes1bit.infer.registry import make_algorithm, parse_spec
 
 if TYPE_CHECKING:
     from bayes1bit.infer import Algorithm
@@ -50,6 +51,18 @@ def read_methods(text: str, num_samples: int) -> dict[str, Callable[..., "Algori
             raise InputError(f'method "{spec}" is there twice')
         makers[spec] = _maker(spec, num_samples)
     return makers
+
+
+def announce_cost(spec: str) -> None:
+    """Say on the standard error how many denoiser calls are to come, before they are made.
+
+    Args:
+        spec: A method. Its settings may change its cost, which is known for the default ones.
+    """
+    algorithm, settings = parse_spec(spec)
+    calls = algorithm.cost.partition(":")[0]
+    where = " at its default settings" if settings else ""
+    print(f"{spec}, denoiser calls per sample{where}: {calls}", file=sys.stderr)
 
 
 def _maker(spec: str, num_samples: int) -> Callable[..., "Algorithm"]:

@@ -10,6 +10,7 @@ from torch.distributions import Independent
 from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
 from bayes1bit.observation import OneBit
+from bayes1bit.observation.parameters import describe_wrong_outcomes
 
 Site = dict[str, Any]
 
@@ -107,7 +108,8 @@ def check_observed(name: str, node: Site) -> None:
     """Refuse an observed site whose value does not fit its distribution.
 
     Raises:
-        InputError: If the shape is another, or the log-likelihood is NaN.
+        InputError: If the shape is another, the distribution refuses a value, or the
+            log-likelihood is NaN.
     """
     value, shape = node["value"], node["fn"].shape()
     if not isinstance(value, Tensor) or value.shape != shape:
@@ -116,8 +118,22 @@ def check_observed(name: str, node: Site) -> None:
             f'observed site "{name}" has a value of shape {got} but its distribution has shape '
             f"{tuple(shape)}; give a tensor of that shape"
         )
-    if pointwise_log_prob(node).isnan().any():
+    try:
+        log_prob = pointwise_log_prob(node)
+    except ValueError as error:
+        raise InputError(f'observed site "{name}": {_refusal(node, error)}') from error
+    if log_prob.isnan().any():
         raise InputError(f'the log-likelihood of site "{name}" is NaN: check data and parameters')
+
+
+def _refusal(node: Site, error: ValueError) -> str:
+    """Why a distribution refuses its data, and how to convert them where that is known."""
+    base, value = innermost(node["fn"]), node["value"]
+    if isinstance(base, dist.Bernoulli):
+        wrong = ~base.support.check(value)
+        if bool(wrong.any()):
+            return describe_wrong_outcomes(value, wrong)
+    return " ".join(str(error).split())
 
 
 def _log_prob(distribution: Any, value: Tensor) -> Tensor:

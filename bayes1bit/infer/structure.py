@@ -129,14 +129,14 @@ def one_bit_form(
     )
 
 
-def find_structure(target: "Target") -> Structure | None:
+def find_structure(target: "Target") -> tuple[Structure | None, str]:
     """Find by experiment whether the likelihood is separable in one operator's output.
 
     Args:
         target: A target without other latent sites.
 
     Returns:
-        The structure, or None when only gradients can be used.
+        The structure and an empty text, or None when only gradients can be used, and why.
     """
     prior = target.prior
     x, other = torch.randn(2, *prior.event_shape, dtype=prior.dtype, device=prior.device)
@@ -144,8 +144,12 @@ def find_structure(target: "Target") -> Structure | None:
         with record_operators() as calls:
             reference = target.observed_sites(x)
         on_signal = [call for call in calls if _is_signal(call.input, x)]
-        if not on_signal or any(call.operator is not on_signal[0].operator for call in on_signal):
-            return None
+        if not calls:
+            return None, "the model calls no operator of bayes1bit"
+        if not on_signal:
+            return None, "no operator acts on the signal itself"
+        if any(call.operator is not on_signal[0].operator for call in on_signal):
+            return None, "several operators act on the signal"
         operator, _, output = on_signal[0]
 
         def run(t: Tensor, signal: Tensor = x) -> dict[str, Site]:
@@ -155,7 +159,7 @@ def find_structure(target: "Target") -> Structure | None:
         before = {name: pointwise_log_prob(site) for name, site in reference.items()}
         for name, site in run(output, signal=other).items():
             if not torch.equal(pointwise_log_prob(site), before[name]):
-                return None  # the signal acts in another way too
+                return None, f'site "{name}" sees the signal beside the operator\'s output'
         outputs = [output, output + 1, output - 2]
         runs = [run(t) for t in outputs]
         affected = [
@@ -163,22 +167,27 @@ def find_structure(target: "Target") -> Structure | None:
             for name, site in runs[1].items()
             if not torch.equal(pointwise_log_prob(site), before[name])
         ]
-        if len(affected) != 1:
-            return None
+        if not affected:
+            return None, "no observed site depends on the operator's output"
+        if len(affected) > 1:
+            return None, f"several sites depend on the operator's output: {', '.join(affected)}"
         name = affected[0]
 
         def per_measurement(t: Tensor) -> Tensor:
             return pointwise_log_prob(run(t)[name]).reshape(-1, operator.m).sum(0)
 
-        if before[name].shape[-1:] != output.shape or not _separable(per_measurement, output):
-            return None
+        if before[name].shape[-1:] != output.shape:
+            return None, f'site "{name}" does not have one measurement for each output'
+        if not _separable(per_measurement, output):
+            return None, f'a measurement of site "{name}" depends on several outputs'
         sites = [sites[name] for sites in runs]
         form = None
         if is_plain(sites[0]):
             form = one_bit_form([s["fn"] for s in sites], outputs, target.observed[name])
     if form is not None:
-        return Structure(operator, form.log_likelihood, form)
-    return Structure(operator, torch.vmap(per_measurement, randomness="different"), None)
+        return Structure(operator, form.log_likelihood, form), ""
+    likelihood = torch.vmap(per_measurement, randomness="different")
+    return Structure(operator, likelihood, None), ""
 
 
 def _is_signal(candidate: Tensor, x: Tensor) -> bool:

@@ -58,6 +58,8 @@ class Target:
             that evaluates the likelihood.
         structure: The recognised :class:`~bayes1bit.infer.structure.Structure`, or None when only
             gradients can be used.
+        obstacle: Why there is no structure, in a few words; empty if there is one, or if other
+            latent sites need values before it can be looked for.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Target:
         self.model, self.arguments, self.keywords = model, arguments, keywords
         self.prior, self.site, self.observed, self.latents = prior, site, observed, latents
         self.structure: Structure | None = None
+        self.obstacle = ""
 
     @classmethod
     def from_model(
@@ -89,7 +92,8 @@ class Target:
         Raises:
             InputError: If the model has no latent diffusion site, or several and ``site`` does not
                 say which; if that site stands in a plate; if nothing is observed; or if an
-                observed value does not have the shape of its distribution.
+                observed value does not have the shape of its distribution or a value that it can
+                take.
         """
         with torch.no_grad(), _CheapSignal():
             trace = poutine.trace(model).get_trace(*args, **kwargs)
@@ -126,7 +130,7 @@ class Target:
             ),
         )
         if not target.latents:
-            target.structure = find_structure(target)
+            target.structure, target.obstacle = find_structure(target)
         return target
 
     def log_likelihood(self, x: Tensor, latents: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -220,9 +224,9 @@ class Target:
         return {name: torch.stack(values) for name, values in draws.items()}
 
     def describe(self) -> str:
-        """One line for the posterior's attributes: which structure algorithms can use."""
-        structure = self.fixed().structure if self.latents else self.structure
-        return str(structure) if structure else "gradients only"
+        """One line for the posterior's attributes: the structure that was found, or why none."""
+        target = self.fixed() if self.latents else self
+        return str(target.structure or f"gradients only: {target.obstacle}")
 
     def fixed(self, latents: Mapping[str, Tensor] | None = None) -> "Target":
         """The target of the same model, with one value for each other latent site.
@@ -236,7 +240,7 @@ class Target:
             latents = {name: sites[name]["value"].detach() for name in self.latents}
         fixed = copy(self)
         fixed.model, fixed.latents = poutine.condition(self.model, data=dict(latents)), ()
-        fixed.structure = find_structure(fixed)
+        fixed.structure, fixed.obstacle = find_structure(fixed)
         return fixed
 
     def observed_sites(

@@ -53,6 +53,14 @@ def count_wrong(value: Tensor, wrong: Tensor) -> str:
     return f"{int(wrong.sum())} of its {value.numel()} values are not, such as {first}"
 
 
+def describe_wrong_outcomes(value: Tensor, wrong: Tensor) -> str:
+    """Say that outcomes must be 0 or 1, which are not, and how to convert -1 and +1."""
+    hint = ""
+    if bool(((value == 1) | (value == -1)).all()):
+        hint = ": convert -1 and +1 with (y + 1) / 2"
+    return f"y must be 0 or 1, {count_wrong(value, wrong)}{hint}"
+
+
 def _promoted(tensors: list[Tensor]) -> torch.dtype:
     """Widest type of the tensors with dimensions; scalars count only if there are no others."""
     decisive = [tensor for tensor in tensors if tensor.ndim] or tensors

@@ -9,7 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from bayes1bit.errors import InputError
-from bayes1bit.observation.parameters import broadcast, count_wrong, expand_to
+from bayes1bit.observation.parameters import broadcast, describe_wrong_outcomes, expand_to
 
 _FEW = 0.1
 """Mean count below which the series of the log-probability is exact in double precision."""
@@ -133,8 +133,5 @@ class PhotonDetection(TorchDistribution):
         if isinstance(value, Tensor):
             wrong = ~self.support.check(value)
             if bool(wrong.any()):
-                hint = ""
-                if bool(((value == 1) | (value == -1)).all()):
-                    hint = ": convert -1 and +1 with (y + 1) / 2"
-                raise InputError(f"y must be 0 or 1, {count_wrong(value, wrong)}{hint}")
+                raise InputError(describe_wrong_outcomes(value, wrong))
         super()._validate_sample(value)

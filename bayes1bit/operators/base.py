@@ -215,13 +215,17 @@ class LinearOperator(ABC):
             expected = ", ".join(str(size) for size in shape)
             raise InputError(
                 f"the {what} has shape {tuple(value.shape)}, but {self!r} expects "
-                f"(*leading, {expected})"
+                f"(*leading, {expected}){self._advice(what, value.shape)}"
             )
         if value.device != self.device:
             raise InputError(
                 f"the {what} is on {value.device} and the operator on {self.device}: "
                 f'move the operator with A.to("{value.device}")'
             )
+
+    def _advice(self, what: str, shape: torch.Size) -> str:
+        """End of the message about a wrong shape, for subclasses that know a remedy."""
+        return ""
 
 
 class Adjoint:

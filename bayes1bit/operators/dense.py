@@ -26,7 +26,8 @@ class Dense(LinearOperator, kind="Dense"):
 
     Args:
         matrix: Shape (m, n), ``torch.float32`` or ``torch.float64``, finite.
-        event_shape: Shape of one signal, n elements in all; (n,) by default.
+        event_shape: Shape of one signal, n elements in all; (n,) by default, so that a matrix for
+            pictures needs it, such as (1, 32, 32).
         row_gram: The c of A A^T = c I_m, if the matrix is known to have that form.
 
     Raises:
@@ -70,6 +71,13 @@ class Dense(LinearOperator, kind="Dense"):
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         super()._move(device, dtype)
         self.matrix = self.matrix.to(device, dtype)
+
+    def _advice(self, what: str, shape: torch.Size) -> str:
+        events = (shape[start:] for start in range(len(shape)))
+        fitting = next((tuple(event) for event in events if event.numel() == self.n), None)
+        if what != "signal" or fitting is None:
+            return ""
+        return f"; make the operator with event_shape={fitting} for such signals"
 
     def _check_row_gram(self, row_gram: Any) -> None:
         if not isinstance(row_gram, float | int) or not row_gram > 0:

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayes1bit.errors import InputError
-from bayes1bit.pictures import open_picture
+from bayes1bit.pictures import open_picture, resized_middle
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from bayes1bit.diffusion.training.recipe import DataSettings
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -78,23 +76,9 @@ def _read_pictures(
                     f"recipe wants {width}x{height}; data.resize = true crops the middle and "
                     "resizes it"
                 )
-            picture = _middle(picture, width, height)
+            picture = resized_middle(picture, width, height)
         stored[:] = np.asarray(picture).reshape(height, width, channels)
     return pictures
-
-
-def _middle(picture: "Image", width: int, height: int) -> "Image":
-    """Cut out the largest middle part of this aspect, and resize it."""
-    from PIL.Image import Resampling
-
-    part = (
-        max(1, min(picture.width, round(picture.height * width / height))),
-        max(1, min(picture.height, round(picture.width * height / width))),
-    )
-    left, top = ((picture.width - part[0]) // 2, (picture.height - part[1]) // 2)
-    # cut first: a filter that reaches over the edge of a box would mix in what is outside
-    cut = picture.crop((left, top, left + part[0], top + part[1]))
-    return cut.resize((width, height), Resampling.LANCZOS)
 
 
 def _read_recordings(
