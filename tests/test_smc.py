@@ -20,7 +20,11 @@ from bayes1bit.infer import (
     TwistedSMC,
 )
 from bayes1bit.infer.annealing import path_of
-from bayes1bit.infer.confidence import confidence, directional_variance
+from bayes1bit.infer.confidence import (
+    confidence,
+    directional_variance,
+    separating_variance,
+)
 from bayes1bit.infer.guidance import guided_denoise
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.operators import Dense, Hadamard
@@ -281,6 +285,36 @@ def test_confidence_is_that_of_the_jacobian():
     error = float(normal.error(sigma))
     guided = guided_denoise(normal, x, sigma, lambda d: likelihood(d, error))
     assert directional_variance(guided, sigma, 0.0) == pytest.approx(error, rel=1e-4)
+
+
+def test_signals_are_told_apart_as_their_own_errors_allow():
+    """The factor is the slope of a normal model, from Jacobians written out."""
+    means = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    prior = GaussianMixturePrior(means, 0.2)
+    model = one_bit_model(prior, Dense(torch.eye(3), (3,)), scale=0.5)
+    target = Target.from_model(model, torch.ones(3))
+    likelihood = SmoothedLikelihood(target, 0.6)
+    sigma, x = 0.9, torch.tensor([[0.2, 0.1, -0.3], [-0.1, 0.5, 0.2]])
+    error = float(prior.error(sigma))
+    clean = prior.denoise(x, sigma)
+    g = torch.func.grad(lambda z: likelihood(z, error).sum())(clean)
+    q, apart = g[1] - g[0], clean[1] - clean[0]
+    excess = 0.0
+    for noisy in x:
+        jacobian = torch.func.jacrev(lambda z: prior.denoise(z[None], sigma)[0])(noisy)
+        excess += float(q @ (sigma**2 * jacobian - error * torch.eye(3)) @ q)
+    slope = 1 / (1 + excess / float(-2 * q @ apart))
+    variance = separating_variance(prior, likelihood, x, sigma, error)
+    assert 0.3 < slope < 0.9
+    assert confidence(likelihood, error, variance) == pytest.approx(slope, rel=1e-4)
+    # softer data are trusted more
+    assert slope < confidence(likelihood.softened(5.0), error, variance) < 1
+    # a normal prior is what the smoothing takes it for, and equal signals have no direction
+    normal = GaussianMixturePrior(torch.zeros(1, 3), 0.7)
+    error = float(normal.error(sigma))
+    variance = separating_variance(normal, likelihood, x, sigma, error)
+    assert variance == pytest.approx(error, rel=1e-4)
+    assert separating_variance(prior, likelihood, x[:1], sigma, 0.3) == 0.3
 
 
 def test_softened_likelihoods_follow_the_path():

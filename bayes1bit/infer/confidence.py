@@ -12,13 +12,20 @@ variance is therefore
 
 .. math:: \lambda = \sigma^2\, \frac{g^T J g}{g^T g},
 
-which one backward pass through the denoiser gives. A likelihood of curvature h that is smoothed by
+which one backward pass through the denoiser gives. To compare particles, as resampling does, the
+direction that counts is the one in which the data tell two of them apart: the difference q of
+their gradients g, with the curvature :math:`-q^T (D - D') / q^T q` along it
+(:func:`separating_variance`). A likelihood of curvature h that is smoothed by
 a variance v has the curvature :math:`h / (1 + h v)`; so the smoothed log-likelihood has to be
 multiplied by
 
 .. math:: \beta = \frac{1 + h r^2}{1 + h \lambda} \le 1.
 """
 
+import torch
+from torch import Tensor
+
+from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.infer.guidance import Guided
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 
@@ -36,6 +43,41 @@ def directional_variance(guided: Guided, sigma: float, error: float) -> float:
     # a likelihood that is flat at a signal has nothing to say about it
     variance = sigma**2 * along.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
     return max(float(variance), error)
+
+
+def separating_variance(
+    prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float, error: float
+) -> float:
+    """The variance lambda in the direction in which the data tell signals apart.
+
+    Two signals whose denoised ones are far apart where their own errors are as large should be
+    told apart less than the smoothed likelihood does. With :math:`q` as above, and C the covariance
+    of a clean signal less its white part, that is by the factor :math:`1 / (1 + \\sum q^T C q /
+    \\sum -q^T (D - D'))`; the result is the lambda at which :func:`confidence` is this factor.
+
+    Args:
+        prior: The prior.
+        likelihood: The smoothed likelihood.
+        x: Noisy signals, shape (particles, *event); neighbours are compared. One backward pass.
+        sigma: Their noise level.
+        error: The measured error of the denoiser there.
+
+    Returns:
+        At least ``error``; just that if the data do not tell the signals apart.
+    """
+    with torch.enable_grad():
+        noisy = x.detach().requires_grad_()
+        clean = prior.denoise(noisy, sigma)
+        ahead = clean.detach().requires_grad_()
+        (g,) = torch.autograd.grad(likelihood(ahead, error).sum(), ahead)
+        q, apart = g - g.roll(1, 0), (ahead - ahead.roll(1, 0)).detach()
+        (pulled,) = torch.autograd.grad(clean, noisy, q)
+    excess = (q * (sigma**2 * pulled - error * q)).flatten(1).sum(1).clamp(min=0.0).sum()
+    told_apart = -(q * apart).sum()
+    if not told_apart > 0:
+        return error
+    h = likelihood.curvature
+    return error + float(excess / told_apart) * (1 + h * error) / h
 
 
 def confidence(likelihood: SmoothedLikelihood, error: float, variance: float) -> float:

@@ -30,7 +30,6 @@ short levels there are worth more than a larger lookahead.
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -42,17 +41,18 @@ from bayes1bit.diffusion.solvers import extrapolate, reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
-from bayes1bit.infer.confidence import confidence, directional_variance
-from bayes1bit.infer.guidance import guided_denoise
+from bayes1bit.infer.confidence import confidence, separating_variance
 from bayes1bit.infer.particles import efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
 from bayes1bit.weighted import Scheme, resample
 
-_PROBES = 16
+_PROBES = 32
 """Signals that the confidence of the lookahead is measured on."""
-_FLOOR, _LAST_FLOOR = 0.1, 0.5
+_TRUST = 0.6
+"""Share of the confidence that is used: too sharp a lookahead costs far more than too soft a one."""
+_FLOOR, _LAST_FLOOR = 0.1, 0.1
 """Effective share of particles to keep at a level, and at the last."""
 _DOUBLINGS = 14
 """Softenings to choose from, each twice the one before."""
@@ -162,14 +162,14 @@ class LookaheadSMC(AnnealedSMC):
             error = spread = float(prior.error(sigma))
             if sigma_next > 0:
                 probes = x[:: -(-num // _PROBES)]
-                guided = guided_denoise(prior, probes, sigma, partial(likelihood, variance=error))
-                spread = directional_variance(guided, sigma, error)
+                spread = separating_variance(prior, likelihood, probes, sigma, error)
             clean = prior.denoise(x, sigma)
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
             floor = _FLOOR if sigma_next > 0 else _LAST_FLOOR
-            likelihood, after = _choose(ladder, clean, before, error, spread, floor)
+            trust = _TRUST if sigma_next > 0 else 1.0
+            likelihood, after = _choose(ladder, clean, before, error, spread, floor, trust)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
@@ -194,6 +194,7 @@ def _choose(
     error: float,
     spread: float,
     floor: float,
+    trust: float,
 ) -> tuple[SmoothedLikelihood, Tensor]:
     """The sharpest likelihood that leaves enough particles effective, and its lookahead.
 
@@ -209,7 +210,7 @@ def _choose(
     best, chosen = -1.0, None
     features = ladder[0].features(clean)  # the same at every softening
     for likelihood in ladder:
-        power = confidence(likelihood, error, spread)
+        power = trust * confidence(likelihood, error, spread)
         after = power * likelihood.of_features(features, error)
         share = efficiency(after - before)
         if chosen is None or share > best:
