@@ -48,17 +48,20 @@ def directional_variance(guided: Guided, sigma: float, error: float) -> float:
 def separating_variance(
     prior: DiffusionPrior, likelihood: SmoothedLikelihood, x: Tensor, sigma: float, error: float
 ) -> float:
-    """The variance lambda in the direction in which the data tell signals apart.
+    r"""The variance lambda in the direction in which the data tell signals apart.
 
-    Two signals whose denoised ones are far apart where their own errors are as large should be
-    told apart less than the smoothed likelihood does. With :math:`q` as above, and C the covariance
-    of a clean signal less its white part, that is by the factor :math:`1 / (1 + \\sum q^T C q /
-    \\sum -q^T (D - D'))`; the result is the lambda at which :func:`confidence` is this factor.
+    Two signals that differ where their own errors are large should be told apart less than the
+    smoothed likelihood does. With q as above, and C the covariance of a clean signal less its
+    white part, a normal model gives the factor
+
+    .. math:: \beta = \Big(1 + \frac{\sum q^T C q}{-\sum q^T (D - D')}\Big)^{-1},
+
+    and the result is the lambda at which :func:`confidence` is this factor.
 
     Args:
         prior: The prior.
         likelihood: The smoothed likelihood.
-        x: Noisy signals, shape (particles, *event); neighbours are compared. One backward pass.
+        x: Noisy signals, shape (particles, *event); neighbours are compared.
         sigma: Their noise level.
         error: The measured error of the denoiser there.
 

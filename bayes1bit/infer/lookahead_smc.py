@@ -17,8 +17,9 @@ had in place of a few steered ones. Three things make its weights even enough:
 * its target is not the posterior but :math:`\pi_u` on the way to it, where the data are softened
   by an extra noise variance u and modes still share the mass. Where a level's weights would leave
   too few particles effective, u is taken larger there;
-* the lookahead is taken to the power :math:`\beta` that the denoiser's Jacobian says it deserves
-  (:mod:`bayes1bit.infer.confidence`);
+* the lookahead is taken to a power :math:`\beta`, most of the slope by which what the data
+  will say of two particles follows what they say of their denoised signals
+  (:func:`~bayes1bit.infer.confidence.separating_variance`);
 * the last step goes to zero from where the prior acts as a normal, and for one-bit data of a
   row-orthogonal operator it draws from that normal given the data, exactly, so that no weight is
   left.
@@ -51,9 +52,9 @@ from bayes1bit.weighted import Scheme, resample
 _PROBES = 32
 """Signals that the confidence of the lookahead is measured on."""
 _TRUST = 0.6
-"""Share of the confidence that is used: too sharp a lookahead costs far more than too soft a one."""
-_FLOOR, _LAST_FLOOR = 0.1, 0.1
-"""Effective share of particles to keep at a level, and at the last."""
+"""Share of the confidence to use: too sharp a lookahead costs far more than too soft a one."""
+_FLOOR = 0.1
+"""Effective share of particles to keep at a level."""
 _DOUBLINGS = 14
 """Softenings to choose from, each twice the one before."""
 
@@ -167,9 +168,8 @@ class LookaheadSMC(AnnealedSMC):
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
-            floor = _FLOOR if sigma_next > 0 else _LAST_FLOOR
             trust = _TRUST if sigma_next > 0 else 1.0
-            likelihood, after = _choose(ladder, clean, before, error, spread, floor, trust)
+            likelihood, after = _choose(ladder, clean, before, error, spread, trust)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
@@ -193,7 +193,6 @@ def _choose(
     before: Tensor,
     error: float,
     spread: float,
-    floor: float,
     trust: float,
 ) -> tuple[SmoothedLikelihood, Tensor]:
     """The sharpest likelihood that leaves enough particles effective, and its lookahead.
@@ -204,8 +203,10 @@ def _choose(
         before: Lookahead of the level above, shape (particles,).
         error: Their error.
         spread: Their variance in the direction of the data.
-        floor: Effective share of particles to keep; the softening that keeps most is taken if
-            none keeps as much.
+        trust: Share of the confidence to use.
+
+    Returns:
+        The softening that keeps most particles effective, if none keeps enough.
     """
     best, chosen = -1.0, None
     features = ladder[0].features(clean)  # the same at every softening
@@ -215,7 +216,7 @@ def _choose(
         share = efficiency(after - before)
         if chosen is None or share > best:
             best, chosen = share, (likelihood, after)
-        if share >= floor:
+        if share >= _FLOOR:
             break
     assert chosen is not None
     return chosen
