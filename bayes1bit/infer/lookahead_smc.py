@@ -51,8 +51,6 @@ from bayes1bit.weighted import Scheme, resample
 
 _PROBES = 32
 """Signals that the confidence of the lookahead is measured on."""
-_TRUST = 0.6
-"""Share of the confidence to use: too sharp a lookahead costs far more than too soft a one."""
 _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
 _DOUBLINGS = 14
@@ -72,6 +70,8 @@ class LookaheadSMC(AnnealedSMC):
         order: Order of its reverse steps: 1 for variance-corrected ones, better for few levels,
             or 2 for stochastic multistep ones, which keep more of what moves together and want
             18 levels or more.
+        trust: Factor of the lookahead's power. Below 1 weights are more even, which makes the
+            evidence of a thousand samples more certain; a hundred miss more modes then.
         softening: Smallest u where the two parts may meet, in units of the noise variance. For a
             likelihood that is not one-bit, the data count with the power ``1 / (1 + softening)``
             there.
@@ -90,7 +90,7 @@ class LookaheadSMC(AnnealedSMC):
 
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
-    cost = "250 to 300: 12 calls for each of 14 particles, then about 12 levels of 2 for 4"
+    cost = "about 260: 12 calls for each of 17 particles, then about 6 levels of 2 for 3"
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
     def __init__(
@@ -98,12 +98,13 @@ class LookaheadSMC(AnnealedSMC):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
-        lookahead: float = 14.0,
-        carry: float = 4.0,
+        lookahead: float = 17.0,
+        carry: float = 3.0,
         num_levels: int = 12,
         order: Literal[1, 2] = 1,
+        trust: float = 1.0,
         softening: float = 12.0,
-        efficiency: float = 0.9,
+        efficiency: float = 0.8,
         num_sweeps: int = 4,
         prior_step: PriorStep | None = None,
         resampling: Scheme = "systematic",
@@ -128,10 +129,13 @@ class LookaheadSMC(AnnealedSMC):
             raise InputError(f"num_levels must be at least 1, got {num_levels}")
         if order not in (1, 2):
             raise InputError(f"order must be 1 or 2, got {order}")
+        if not 0 < trust <= 1:
+            raise InputError(f"trust must be above 0 and at most 1, got {trust}")
         if not softening > 0:
             raise InputError(f"softening must be positive, got {softening}")
         self.lookahead, self.carry = lookahead, carry
-        self.num_levels, self.order, self.softening = num_levels, order, softening
+        self.num_levels, self.order = num_levels, order
+        self.trust, self.softening = trust, softening
 
     def num_particles(self, target: Target, path: Path, u: float) -> int:
         """``carry`` for each sample until the end, more where walks are long."""
@@ -168,7 +172,7 @@ class LookaheadSMC(AnnealedSMC):
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
-            trust = _TRUST if sigma_next > 0 else 1.0
+            trust = self.trust if sigma_next > 0 else 1.0
             likelihood, after = _choose(ladder, clean, before, error, spread, trust)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
@@ -203,7 +207,7 @@ def _choose(
         before: Lookahead of the level above, shape (particles,).
         error: Their error.
         spread: Their variance in the direction of the data.
-        trust: Share of the confidence to use.
+        trust: Factor of the power.
 
     Returns:
         The softening that keeps most particles effective, if none keeps enough.
