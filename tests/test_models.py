@@ -262,7 +262,7 @@ def test_one_bit_models_are_recognised_as_such(prior):
 
 def test_logistic_regression_refuses_signs_and_integers(prior):
     model = models.logistic_regression(prior, OPERATOR)
-    with pytest.raises(ValueError, match=r"support \(Boolean"):
+    with pytest.raises(InputError, match=r"y must be 0 or 1, 8 of its 8 values are not"):
         Target.from_model(model, -torch.ones(M))
     with pytest.raises(InputError, match=r"are torch\.int64; give floating-point 0 and 1"):
         Target.from_model(model, torch.ones(M, dtype=torch.int64))
