@@ -315,6 +315,13 @@ def test_signals_are_told_apart_as_their_own_errors_allow():
     variance = separating_variance(normal, likelihood, x, sigma, error)
     assert variance == pytest.approx(error, rel=1e-4)
     assert separating_variance(prior, likelihood, x[:1], sigma, 0.3) == 0.3
+    # batches compare their own signals, two at least
+    error, four = float(prior.error(sigma)), torch.cat([x, x])
+    for prior.max_batch in (1, 2):
+        assert separating_variance(prior, likelihood, four, sigma, error) == pytest.approx(
+            error + (1 / slope - 1) * (1 + likelihood.curvature * error) / likelihood.curvature,
+            rel=1e-4,
+        )
 
 
 def test_softened_likelihoods_follow_the_path():

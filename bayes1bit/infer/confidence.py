@@ -58,6 +58,9 @@ def separating_variance(
 
     and the result is the lambda at which :func:`confidence` is this factor.
 
+    As in :func:`~bayes1bit.infer.guidance.guided_denoise`, only one batch of ``prior.max_batch``
+    holds the activations of its backward pass at a time.
+
     Args:
         prior: The prior.
         likelihood: The smoothed likelihood.
@@ -68,19 +71,23 @@ def separating_variance(
     Returns:
         At least ``error``; just that if the data do not tell the signals apart.
     """
-    with torch.enable_grad():
-        noisy = x.detach().requires_grad_()
-        clean = prior.denoise(noisy, sigma)
-        ahead = clean.detach().requires_grad_()
-        (g,) = torch.autograd.grad(likelihood(ahead, error).sum(), ahead)
-        q, apart = g - g.roll(1, 0), (ahead - ahead.roll(1, 0)).detach()
-        (pulled,) = torch.autograd.grad(clean, noisy, q)
-    excess = (q * (sigma**2 * pulled - error * q)).flatten(1).sum(1).clamp(min=0.0).sum()
-    told_apart = -(q * apart).sum()
+    excess, told_apart = 0.0, 0.0
+    # at least two at a time: one signal has no neighbour
+    for batch in x.split(max(2, prior.max_batch or len(x))):
+        with torch.enable_grad():
+            noisy = batch.detach().requires_grad_()
+            clean = prior.denoise(noisy, sigma)
+            ahead = clean.detach().requires_grad_()
+            (g,) = torch.autograd.grad(likelihood(ahead, error).sum(), ahead)
+            q, apart = g - g.roll(1, 0), (ahead - ahead.roll(1, 0)).detach()
+            (pulled,) = torch.autograd.grad(clean, noisy, q)
+        along = (q * (sigma**2 * pulled - error * q)).flatten(1).sum(1)
+        excess += float(along.clamp(min=0.0).sum())
+        told_apart -= float((q * apart).sum())
     if not told_apart > 0:
         return error
     h = likelihood.curvature
-    return error + float(excess / told_apart) * (1 + h * error) / h
+    return error + excess / told_apart * (1 + h * error) / h
 
 
 def confidence(likelihood: SmoothedLikelihood, error: float, variance: float) -> float:

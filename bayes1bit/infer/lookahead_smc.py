@@ -26,8 +26,8 @@ had in place of a few steered ones. Three things make its weights even enough:
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of two denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
-from mode to mode, so that each resampling adds its noise to the modes' shares: many particles and
-short levels there are worth more than a larger lookahead.
+from mode to mode, so that the modes' shares are those of the first part, and so is nearly all the
+noise of the estimate: a larger lookahead is worth more than more particles later.
 """
 
 from collections.abc import Callable
@@ -165,14 +165,14 @@ class LookaheadSMC(AnnealedSMC):
         likelihood, log_evidence, before = ladder[0], 0.0, x.new_zeros(num)
         for sigma, sigma_next in self.track(pairwise([*levels, 0.0]), len(levels)):
             error = spread = float(prior.error(sigma))
+            trust = 1.0
             if sigma_next > 0:
-                probes = x[:: -(-num // _PROBES)]
+                trust, probes = self.trust, x[:: -(-num // _PROBES)]
                 spread = separating_variance(prior, likelihood, probes, sigma, error)
             clean = prior.denoise(x, sigma)
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
-            trust = self.trust if sigma_next > 0 else 1.0
             likelihood, after = _choose(ladder, clean, before, error, spread, trust)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
@@ -210,7 +210,8 @@ def _choose(
         trust: Factor of the power.
 
     Returns:
-        The softening that keeps most particles effective, if none keeps enough.
+        The likelihood, or the one that leaves most particles effective if none leaves enough;
+        and its lookahead, shape (particles,).
     """
     best, chosen = -1.0, None
     features = ladder[0].features(clean)  # the same at every softening
