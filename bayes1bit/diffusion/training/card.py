@@ -150,8 +150,8 @@ def _memory(comparisons: Sequence[Comparison], many: str) -> str:
 
 Training objective of the averaged weights at the last step, on some held-out {many} and on as
 many that training saw. A loss that is higher on the held-out ones, by much more than the standard
-error of the difference, means that training {many} are known by heart. `held_out.csv` has the
-course.
+error of the difference, means that training {many} are known by heart, or that the held-out ones
+are of another kind. `held_out.csv` has the course.
 
 | sigma | held-out loss | training loss | standard error |
 | --- | --- | --- | --- |
@@ -163,5 +163,6 @@ def _memorised(first: Comparison, many: str) -> str:
     excess = first.held_out / first.training - 1
     return (
         f"from step {first.step} the loss on held-out {many} was higher than on training {many}, "
-        f"there by {excess:.0%}. Samples may be copies of training {many}."
+        f"there by {excess:.0%}. Training {many} are known by heart, and samples may be copies of "
+        "them, or the held-out ones are of another kind, which this prior does not know."
     )
