@@ -90,7 +90,10 @@ class LookaheadSMC(AnnealedSMC):
 
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
-    cost = "about 260: 12 calls for each of 17 particles, then about 6 levels of 2 for 3"
+    cost = (
+        "about 260: 12 calls for each of 17 particles, then about 6 levels of 2 for 3; 700 and "
+        "more with trained priors, whose levels take longer walks"
+    )
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
     def __init__(

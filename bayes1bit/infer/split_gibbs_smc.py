@@ -77,7 +77,10 @@ class SplitGibbsSMC(AnnealedSMC):
 
     paper = "bayes1bit; after Del Moral, Doucet and Jasra, JRSS B 2006"
     assumptions = "none for one-bit data; otherwise a differentiable likelihood"
-    cost = "150 to 350, more for data that say more: about 20 levels of 12 to 2 steps"
+    cost = (
+        "150 to 350: about 20 levels of 12 to 2 steps; 700 and more with trained priors or data "
+        "that say more"
+    )
     exactness = (
         "as particles grow and the reverse diffusion becomes exact; with gradients only, of a "
         "posterior that a small coupling smooths"
