@@ -394,6 +394,16 @@ def test_command_writes_a_page_and_prints_findings(run, tmp_path):
     assert run("posterior.nc", "-q").stdout == ""
 
 
+def test_truth_of_another_size_is_resized(run):
+    write_picture("large.png", torch.zeros(1, 20, 24), (-1, 1))
+    resized = run("posterior.nc", "--truth", "large.png", "--resize", "--json")
+    write_picture("truth.png", torch.zeros(1, 8, 8), (-1, 1))
+    given = run("posterior.nc", "--truth", "truth.png", "--json")
+    assert resized.exit_code == 0, resized.stderr
+    name = "misses_of_the_truth"
+    assert json.loads(resized.stdout)[name] == json.loads(given.stdout)[name]
+
+
 def test_truth_may_come_from_a_measurement(run):
     operator, x = Hadamard((1, 8, 8), 16, seed=0), torch.zeros(1, 8, 8)
     for kept, code in ((True, 0), (False, 2)):
@@ -413,6 +423,7 @@ def test_wrong_input_is_one_sentence(run, tmp_path):
         (("noise.nc",), "not a NetCDF file"),
         (("posterior.nc", "--truth", "small.png"), "4x4 pixels"),
         (("posterior.nc", "--truth", "gone.npy"), "there is no file"),
+        (("posterior.nc", "--resize"), "--resize is for the picture of --truth"),
         (("posterior.nc", "--out", "."), "is a folder"),
         (("rangeless.nc", "--truth", "truth.png"), "give a .npy array of floats"),
     ):

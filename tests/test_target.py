@@ -334,6 +334,11 @@ def test_errors_name_what_is_missing(prior, operator, signs):
             "y must be 0 or 1, .* such as 0.5$",
         ),
         (
+            lambda t: dist.Bernoulli(logits=t),
+            lambda signs: signs > 0,
+            r"truth values cannot be used; give numbers, such as y.float\(\)",
+        ),
+        (
             PhotonDetection,
             lambda signs: signs,
             r"y must be 0 or 1, .*\(y \+ 1\) / 2",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   bayes1bit report posterior.nc
-  bayes1bit report coat-posterior.nc --out coat.html --truth coat.png
+  bayes1bit report coat-posterior.nc --out coat.html --truth coat.png --resize
   bayes1bit report demo/posterior.nc --truth demo/measurement.nc --json
 """
 
@@ -33,6 +33,7 @@ def html_report(
             help="The true signal: a picture, a .npy array, or a measurement file that keeps it.",
         ),
     ] = None,
+    resize: options.Resize = False,
     title: Annotated[
         str, typer.Option(metavar="TEXT", help="Title.  [default: the file's name]")
     ] = "",
@@ -45,13 +46,15 @@ def html_report(
     warn, bad, or a fact (info).
     """
     report.check_output(out)
+    if resize and (truth is None or truth.suffix == ".nc"):
+        raise InputError("--resize is for the picture of --truth, and there is none")
 
     from bayes1bit.posterior import Posterior
     from bayes1bit.report.build import judge, write_report
     from bayes1bit.report.tables import recorded_versions
 
     posterior = Posterior.load(source)
-    signal = None if truth is None else _read_truth(truth, posterior)
+    signal = None if truth is None else _read_truth(truth, posterior, resize)
     write_report(
         posterior,
         out,
@@ -76,7 +79,7 @@ def html_report(
     )
 
 
-def _read_truth(path: Path, posterior: "Posterior") -> "Tensor":
+def _read_truth(path: Path, posterior: "Posterior", resize: bool) -> "Tensor":
     """The true signal from a signal file, or from a measurement that keeps it."""
     import math
 
@@ -92,7 +95,7 @@ def _read_truth(path: Path, posterior: "Posterior") -> "Tensor":
         return kept
     stated = posterior.attributes.get("data_range")
     low, high = stated or (-math.inf, math.inf)
-    signal = read_signal(path, posterior.event_shape, (low, high))
+    signal = read_signal(path, posterior.event_shape, (low, high), resize=resize)
     if not bool(signal.isfinite().all()):
         raise InputError(
             f"{path} has 8 bits for a value, and the posterior does not say which values black "

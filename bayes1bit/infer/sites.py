@@ -122,6 +122,13 @@ def check_observed(name: str, node: Site) -> None:
         log_prob = pointwise_log_prob(node)
     except ValueError as error:
         raise InputError(f'observed site "{name}": {_refusal(node, error)}') from error
+    except RuntimeError as error:
+        # torch does not calculate with truth values
+        if value.dtype != torch.bool:
+            raise
+        raise InputError(
+            f'observed site "{name}": truth values cannot be used; give numbers, such as y.float()'
+        ) from error
     if log_prob.isnan().any():
         raise InputError(f'the log-likelihood of site "{name}" is NaN: check data and parameters')
 
