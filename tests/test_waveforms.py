@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bayes1bit.diagnostics.waveforms import is_waveform, r_peak, r_peak_error, snr
+from bayes1bit.diagnostics.waveforms import decibels, is_waveform, r_peak, r_peak_error, snr
 from bayes1bit.errors import InputError
 
 RATE = 360.0
@@ -84,6 +84,16 @@ def test_r_peak_does_not_depend_on_unit_offset_or_rate():
         assert int(r_peak(same, RATE)) == expected
     # every other sample is the same heartbeat at half the rate
     assert abs(int(r_peak(beat[::2], RATE / 2)) - expected / 2) <= 1
+
+
+def test_decibels_are_those_that_suit_the_signal():
+    truth, noise = torch.ones(1, 4), 0.1 * torch.ones(3, 1, 4)
+    name, value = decibels(truth + noise, truth, None)
+    assert (name, value.tolist()) == ("SNR", pytest.approx([20.0] * 3, abs=1e-4))
+    name, value = decibels(truth[None] + noise[0], truth[None], (-1.0, 1.0))
+    assert (name, float(value)) == ("PSNR", pytest.approx(26.0206, abs=1e-4))
+    with pytest.raises(InputError, match="data_range"):
+        decibels(truth[None], truth[None], None)
 
 
 def test_r_peaks_of_a_batch():

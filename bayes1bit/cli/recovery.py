@@ -116,9 +116,9 @@ def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path, unit: 
 
 
 def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
-    """Scores against the truth, where it is known: PSNR and SSIM of pictures, SNR of others."""
-    from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
-    from bayes1bit.diagnostics.waveforms import snr
+    """Scores against the truth, where it is known: PSNR and SSIM of pictures, SNR of waveforms."""
+    from bayes1bit.diagnostics.metrics import coverage, ssim
+    from bayes1bit.diagnostics.waveforms import decibels
     from bayes1bit.pictures import is_picture
 
     truth, data_range = measurement.truth, measurement.data_range
@@ -126,12 +126,8 @@ def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
         return []
     samples = posterior.equally_weighted().samples.cpu()
     mean, picture = posterior.mean.cpu(), is_picture(truth.shape)
-    if picture:
-        name, of_mean = "PSNR", float(psnr(mean, truth, data_range))
-        of_samples = float(psnr(samples, truth, data_range).mean())
-    else:
-        name, of_mean = "SNR", float(snr(mean, truth, truth.ndim))
-        of_samples = float(snr(samples, truth, truth.ndim).mean())
+    name, ratio = decibels(mean, truth, data_range)
+    of_mean, of_samples = float(ratio), float(decibels(samples, truth, data_range)[1].mean())
     figures = [
         number(f"{name.lower()}_mean", of_mean, f"{name} of the mean", ".2f", "dB"),
         number(f"{name.lower()}_samples", of_samples, f"{name} of samples, average", ".2f", "dB"),

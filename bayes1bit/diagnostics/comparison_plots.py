@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from bayes1bit.diagnostics.convergence import effective_draws
-from bayes1bit.diagnostics.metrics import psnr
 from bayes1bit.diagnostics.style import (
     BLUE,
     COLOURS,
@@ -22,7 +21,7 @@ from bayes1bit.diagnostics.style import (
     new_axes,
     new_panels,
 )
-from bayes1bit.diagnostics.waveforms import is_waveform, snr
+from bayes1bit.diagnostics.waveforms import decibels, is_waveform
 from bayes1bit.errors import InputError
 from bayes1bit.posterior import Posterior
 
@@ -126,15 +125,12 @@ def plot_quality(
         posterior.check_event(truth, "truth")
         mean, goal = posterior.mean.double(), truth.to(posterior.mean).double()
         limits = data_range or posterior.attributes.get("data_range")
-        if lines:
-            value = snr(mean, goal, truth.dim())
-        elif limits is None:
+        if limits is None and not lines:
             raise InputError(
                 f"{name!r} has no attribute data_range; give data_range=(low, high), which a PSNR "
                 "is relative to"
             )
-        else:
-            value = psnr(mean, goal, tuple(limits), truth.dim())
+        _, value = decibels(mean, goal, limits and tuple(limits))
         answers.append(Answer(name, float(value), posterior.nfe, posterior.seconds))
     open_names = [name for name, value in posteriors.items() if _is_approximate(value)]
     return _draw(answers, f"{'SNR' if lines else 'PSNR'} of the mean in dB", open_names)

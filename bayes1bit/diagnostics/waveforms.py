@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bayes1bit.diagnostics.metrics import as_pairs
+from bayes1bit.diagnostics.metrics import as_pairs, psnr
 from bayes1bit.errors import InputError
 
 QRS_BAND = (3.0, 30.0)
@@ -49,6 +49,31 @@ def snr(estimate: Tensor, truth: Tensor, event_dim: int = 2) -> Tensor:
     error = (estimate - truth).flatten(1).square().sum(1)
     ratio = torch.where(error > 0, energy / error, torch.inf)
     return (10 * ratio.log10()).reshape(leading)
+
+
+def decibels(
+    estimate: Tensor, truth: Tensor, data_range: tuple[float, float] | None
+) -> tuple[str, Tensor]:
+    """How near estimates come to a truth, by the ratio that suits the signal.
+
+    Args:
+        estimate: Estimated signals, shape (*leading, *event).
+        truth: The true signal, shape event.
+        data_range: Lowest and highest value of signals, which a PSNR is relative to; an SNR needs
+            none.
+
+    Returns:
+        The ratio's name, "SNR" for waveforms and "PSNR" for others, and its value in decibels,
+        shape leading.
+
+    Raises:
+        InputError: If shapes disagree, a tensor is not floating point, or a PSNR has no range.
+    """
+    if is_waveform(truth.shape):
+        return "SNR", snr(estimate, truth, truth.dim())
+    if data_range is None:
+        raise InputError("a PSNR is relative to the data range; give data_range=(low, high)")
+    return "PSNR", psnr(estimate, truth, data_range, truth.dim())
 
 
 def r_peak(signals: Tensor, rate: float) -> Tensor:

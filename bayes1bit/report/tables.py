@@ -154,17 +154,14 @@ def _scores(
     posterior: "Posterior", truth: Tensor, prob: float, limits: tuple[float, float]
 ) -> Rows:
     """PSNR and SSIM of pictures, SNR of other signals, and coverage."""
-    from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
-    from bayes1bit.diagnostics.waveforms import is_waveform, snr
+    from bayes1bit.diagnostics.metrics import coverage, ssim
+    from bayes1bit.diagnostics.waveforms import decibels
     from bayes1bit.pictures import is_picture
 
     mean, samples = posterior.mean, posterior.equally_weighted().samples
-    truth, dim = truth.to(mean), truth.dim()
-    if is_waveform(truth.shape):
-        name, of_mean, of_samples = "SNR", snr(mean, truth, dim), snr(samples, truth, dim)
-    else:
-        name = "PSNR"
-        of_mean, of_samples = psnr(mean, truth, limits, dim), psnr(samples, truth, limits, dim)
+    truth = truth.to(mean)
+    name, of_mean = decibels(mean, truth, limits)
+    _, of_samples = decibels(samples, truth, limits)
     rows: Rows = [
         (f"{name} of the mean", f"{float(of_mean):.2f} dB"),
         (f"{name} of samples, average", f"{float(of_samples.mean()):.2f} dB"),
