@@ -221,6 +221,8 @@ def test_a_missing_compiler_is_said(tiny_prior, no_compiler):
 
 
 @pytest.mark.slow
+# torch's tracer looks at the gradient of every input, and warns of those that are not leaves
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_compiler_itself():
     compiler_fault.cache_clear()
     if (fault := compiler_fault("cpu")) is not None:
