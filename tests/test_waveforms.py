@@ -92,6 +92,8 @@ def test_decibels_are_those_that_suit_the_signal():
     assert (name, value.tolist()) == ("SNR", pytest.approx([20.0] * 3, abs=1e-4))
     name, value = decibels(truth[None] + noise[0], truth[None], (-1.0, 1.0))
     assert (name, float(value)) == ("PSNR", pytest.approx(26.0206, abs=1e-4))
+    # several leads are no picture either
+    assert decibels(truth.repeat(2, 1) + 0.1, truth.repeat(2, 1), (-1.0, 1.0))[0] == "SNR"
     with pytest.raises(InputError, match="data_range"):
         decibels(truth[None], truth[None], None)
 

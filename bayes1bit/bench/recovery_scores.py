@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bayes1bit.diagnostics.metrics import coverage, psnr, ssim
-from bayes1bit.diagnostics.waveforms import r_peak_error, snr
+from bayes1bit.diagnostics.metrics import coverage, ssim
+from bayes1bit.diagnostics.waveforms import decibels, r_peak_error
 from bayes1bit.measurement import Measurement
 from bayes1bit.pictures import is_picture
 from bayes1bit.posterior import Posterior
@@ -73,12 +73,10 @@ class Scorer:
         return scores
 
     def _compare(self, estimate: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        if self.quality == "SNR":
-            return {"SNR": snr(estimate, truth, event_dim=truth.dim())}
-        return {
-            "PSNR": psnr(estimate, truth, self.data_range),
-            "SSIM": ssim(estimate, truth, self.data_range),
-        }
+        name, ratio = decibels(estimate, truth, self.data_range)
+        if name == "SNR":
+            return {name: ratio}
+        return {name: ratio, "SSIM": ssim(estimate, truth, self.data_range)}
 
 
 def varies(deviation: Tensor, data_range: tuple[float, float]) -> Tensor:

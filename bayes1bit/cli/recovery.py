@@ -116,7 +116,7 @@ def save_plot(posterior: "Posterior", truth: "Tensor | None", path: Path, unit: 
 
 
 def _scores(posterior: "Posterior", measurement: "Measurement") -> list[Figure]:
-    """Scores against the truth, where it is known: PSNR and SSIM of pictures, SNR of waveforms."""
+    """Scores against the truth, where it is known: PSNR and SSIM of pictures, SNR of others."""
     from bayes1bit.diagnostics.metrics import coverage, ssim
     from bayes1bit.diagnostics.waveforms import decibels
     from bayes1bit.pictures import is_picture

@@ -21,8 +21,9 @@ from bayes1bit.diagnostics.style import (
     new_axes,
     new_panels,
 )
-from bayes1bit.diagnostics.waveforms import decibels, is_waveform
+from bayes1bit.diagnostics.waveforms import decibels
 from bayes1bit.errors import InputError
+from bayes1bit.pictures import is_picture
 from bayes1bit.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def plot_quality(
 ) -> "Figure":
     """Draw the quality of posterior means of a known truth against their cost.
 
-    PSNR for pictures, SNR for signals of one dimension.
+    PSNR for pictures, SNR for other signals.
 
     Args:
         posteriors: Posteriors by name.
@@ -120,20 +121,20 @@ def plot_quality(
     Raises:
         InputError: If there is no posterior, ``truth`` has another shape, or a range is missing.
     """
-    answers, lines = [], is_waveform(truth.shape)
+    answers, picture = [], is_picture(truth.shape)
     for name, posterior in posteriors.items():
         posterior.check_event(truth, "truth")
         mean, goal = posterior.mean.double(), truth.to(posterior.mean).double()
         limits = data_range or posterior.attributes.get("data_range")
-        if limits is None and not lines:
+        if limits is None and picture:
             raise InputError(
                 f"{name!r} has no attribute data_range; give data_range=(low, high), which a PSNR "
                 "is relative to"
             )
-        _, value = decibels(mean, goal, limits and tuple(limits))
+        _, value = decibels(mean, goal, limits)
         answers.append(Answer(name, float(value), posterior.nfe, posterior.seconds))
     open_names = [name for name, value in posteriors.items() if _is_approximate(value)]
-    return _draw(answers, f"{'SNR' if lines else 'PSNR'} of the mean in dB", open_names)
+    return _draw(answers, f"{'PSNR' if picture else 'SNR'} of the mean in dB", open_names)
 
 
 def plot_recovery_file(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bayes1bit.diagnostics.metrics import as_pairs, psnr
 from bayes1bit.errors import InputError
+from bayes1bit.pictures import is_picture
 
 QRS_BAND = (3.0, 30.0)
 """Pass band in Hz that :func:`r_peak` searches."""
@@ -63,13 +64,13 @@ def decibels(
             none.
 
     Returns:
-        The ratio's name, "SNR" for waveforms and "PSNR" for others, and its value in decibels,
+        The ratio's name, "PSNR" for pictures and "SNR" for others, and its value in decibels,
         shape leading.
 
     Raises:
         InputError: If shapes disagree, a tensor is not floating point, or a PSNR has no range.
     """
-    if is_waveform(truth.shape):
+    if not is_picture(truth.shape):
         return "SNR", snr(estimate, truth, truth.dim())
     if data_range is None:
         raise InputError("a PSNR is relative to the data range; give data_range=(low, high)")
