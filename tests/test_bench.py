@@ -229,6 +229,43 @@ def test_one_estimate_and_a_diverged_run(problem, tmp_path):
     assert "diverged" not in run_recovery(small, {}, tmp_path / "r.csv", progress=False)[0]
 
 
+def test_pictures_share_a_batch_where_chains_are_independent(problem, tmp_path):
+    """A batch of all pictures, what is left of it after an interruption, and one that diverges."""
+    batches = []
+
+    class Recorded(DiffOneBit):
+        def draw(self, target):
+            batches.append(self.num_samples)
+            if len(batches) == 3:
+                raise FloatingPointError("diverged")
+            return super().draw(target)
+
+    def recorded(model):
+        return Recorded(model, 4, num_levels=10, data_step=ProximalStep(), progress=False)
+
+    three = replace(problem, pictures=problem.pictures[[0, 1, 0]], ratios=(2,), together=3)
+    path = tmp_path / "r.csv"
+    run_recovery(replace(three, together=1, pictures=three.pictures[:1]), {"a": recorded}, path)
+    (row,) = run_recovery(three, {"a": recorded}, path, progress=False)[2:]
+    assert batches == [4, 8]
+    assert row["mean PSNR"] > 10
+    assert len(path.read_text().splitlines()) == 1 + 3 * 3
+    # the third batch diverges; then its pictures run alone
+    run_recovery(three, {"b": recorded}, path, progress=False)
+    assert batches == [4, 8, 12, 4, 4, 4]
+
+    def smc(model):
+        return SplitGibbsSMC(model, 4, progress=False)
+
+    alone = run_recovery(replace(three, together=1), {"smc": smc}, tmp_path / "1.csv")
+    shared = run_recovery(three, {"smc": smc}, tmp_path / "2.csv", progress=False)
+    for row in (*alone, *shared):
+        row.pop("seconds")
+    assert shared == alone
+    with pytest.raises(InputError, match="together must be at least 1, got 0"):
+        replace(three, together=0)
+
+
 def test_one_picture_has_no_pixels_that_vary(problem, tmp_path):
     one = replace(problem, pictures=problem.pictures[:1], ratios=(4,))
     rows = run_recovery(one, {"diff-onebit": method}, tmp_path / "r.csv", progress=False)

@@ -23,7 +23,7 @@ from bayes1bit.bench.shown import ShownPictures
 from bayes1bit.diagnostics.waveforms import is_waveform
 from bayes1bit.diffusion import DiffusionPrior
 from bayes1bit.errors import InputError
-from bayes1bit.infer import Algorithm
+from bayes1bit.infer import Algorithm, run_together
 from bayes1bit.measurement import Measurement
 from bayes1bit.models.checks import Model
 from bayes1bit.observation import Link, OneBit
@@ -72,13 +72,15 @@ class Problem:
         rate: Sampling rate in Hz, for the error of R peaks of heartbeats; None for no such score.
         dither: Standard deviation of the thresholds, which are normal and known to the methods, in
             units of ``A x``; 0 for none. Without dither bits say little of a signal's amplitude.
+        together: Number of signals that share a batch, where a method's chains do not learn from
+            each other.
         unknown_noise: Whether methods have to infer the scale of the noise with the signal; its
             prior is log-normal with median 1 and a standard deviation of 1 in the logarithm. Such
             methods take models with other latent sites.
 
     Raises:
         InputError: If there is no picture, ratio, noise or link, a link is unknown, the dither is
-            negative, or R peaks are wanted of signals that have none.
+            negative, ``together`` is less than 1, or R peaks are wanted of signals that have none.
     """
 
     prior: DiffusionPrior
@@ -91,6 +93,7 @@ class Problem:
     rate: float | None = None
     dither: float = 0.0
     unknown_noise: bool = False
+    together: int = 1
 
     def __post_init__(self) -> None:
         if not (len(self.pictures) and self.ratios and self.noises and self.links):
@@ -100,6 +103,8 @@ class Problem:
                 raise InputError(f'links are {", ".join(get_args(Link))}, got "{link}"')
         if not self.dither >= 0:
             raise InputError(f"dither must not be negative, got {self.dither}")
+        if self.together < 1:
+            raise InputError(f"together must be at least 1, got {self.together}")
         shape = tuple(self.prior.event_shape)
         if self.rate is not None and not is_waveform(shape):
             raise InputError(
@@ -198,11 +203,20 @@ def run_recovery(
     cells = list(_cells(problem, methods))
     with tqdm(cells, "recovery", unit="run", disable=not progress) as bar:
         for method, condition, picture in bar:
-            key = problem.key(method, condition, picture)
-            if key not in done:
-                scores, posterior = _run(problem, methods.get(method), method, condition, picture)
+            left = [
+                i
+                for i in range(picture, len(problem.pictures))
+                if problem.key(method, condition, i) not in done
+            ]
+            if picture not in left:
+                continue
+            batch = left[: problem.together]
+            for i, scores, posterior in _runs(
+                problem, methods.get(method), method, condition, batch
+            ):
+                key = problem.key(method, condition, i)
                 # first what the line in the file promises
-                if posterior is not None and picture < SHOWN:
+                if posterior is not None and i < SHOWN:
                     shown.save(key, posterior)
                 done.add(key, scores)
     return _rows(problem, [*BASELINES, *methods], done)
@@ -238,23 +252,39 @@ def _cells(problem: Problem, methods: Mapping[str, Maker]) -> Iterator[tuple[str
                 yield method, condition, picture
 
 
-def _run(
-    problem: Problem, maker: Maker | None, method: str, condition: Condition, picture: int
-) -> tuple[Scores, Posterior | None]:
-    measurement = problem.measure(picture, condition)
-    truth = problem.pictures[picture]
+def _runs(
+    problem: Problem, maker: Maker | None, method: str, condition: Condition, batch: list[int]
+) -> Iterator[tuple[int, Scores, Posterior | None]]:
+    """Run a method on the first picture of a batch, or on all if their chains are independent."""
+    measurements = [problem.measure(picture, condition) for picture in batch]
     scorer = problem.scorer
     scores: Scores = {**dict.fromkeys(scorer.names), DIVERGED: 0.0}
     if maker is None:
-        estimate = BASELINES[method](measurement, truth, problem.prior)
-        return scores | scorer.of_estimate(estimate, truth, measurement), None
-    algorithm = maker(problem.model(measurement))
-    pyro.set_rng_seed(problem.stream("algorithm", picture))
+        truth = problem.pictures[batch[0]]
+        estimate = BASELINES[method](measurements[0], truth, problem.prior)
+        yield batch[0], scores | scorer.of_estimate(estimate, truth, measurements[0]), None
+        return
+    algorithms = [maker(problem.model(measurement)) for measurement in measurements]
+    if not algorithms[0].independent_chains:
+        batch = batch[:1]
+    data = [measurement.y.to(problem.prior.device) for measurement in measurements]
+    pyro.set_rng_seed(problem.stream("algorithm", batch[0]))
     try:
-        posterior = algorithm.run(measurement.y.to(problem.prior.device))
+        if len(batch) == 1:
+            posteriors = [algorithms[0].run(data[0])]
+        else:
+            posteriors = run_together(algorithms, data)
     except FloatingPointError:
-        return scores | {DIVERGED: 1.0}, None
-    return scores | scorer.of_posterior(posterior, truth, measurement), posterior
+        if len(batch) == 1:
+            yield batch[0], scores | {DIVERGED: 1.0}, None
+            return
+        # which of them diverges is seen when they run alone
+        for picture in batch:
+            yield from _runs(problem, maker, method, condition, [picture])
+        return
+    for picture, posterior, measurement in zip(batch, posteriors, measurements, strict=False):
+        score = scorer.of_posterior(posterior, problem.pictures[picture], measurement)
+        yield picture, scores | score, posterior
 
 
 def _rows(problem: Problem, methods: list[str], done: FinishedRuns) -> list[dict[str, Any]]:

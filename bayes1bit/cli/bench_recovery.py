@@ -85,6 +85,15 @@ def recovery(
         ),
     ] = None,
     num_samples: options.NumSamples = 8,
+    together: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="Number of signals that share a batch, for methods whose chains do not learn "
+            "from each other; seconds are then shares of the batch's.",
+        ),
+    ] = 1,
     out: Runs = Path("runs/recovery.csv"),
     averages: Averages = None,
     figure: Annotated[
@@ -140,6 +149,7 @@ def recovery(
         rate=(rate or folder.recipe.data.rate or RATE) if r_peaks else None,
         dither=dither,
         unknown_noise=unknown_noise,
+        together=together,
     )
     if figure is not None:
         check_drawable(problem.pictures)

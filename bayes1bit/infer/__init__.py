@@ -28,6 +28,7 @@ from bayes1bit.infer.split_gibbs_smc import SplitGibbsSMC
 from bayes1bit.infer.steps import DataStep, GradientStep, ProximalStep
 from bayes1bit.infer.structure import OneBitForm, Structure
 from bayes1bit.infer.target import Target
+from bayes1bit.infer.together import run_together
 from bayes1bit.infer.twisted_smc import TwistedSMC
 
 __all__ = [
@@ -73,4 +74,5 @@ __all__ = [
     "best_draw_step",
     "guided_denoise",
     "path_of",
+    "run_together",
 ]

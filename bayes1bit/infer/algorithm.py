@@ -84,6 +84,14 @@ class Algorithm(ABC):
     def draw(self, target: Target) -> Draws:
         """Draw posterior samples of a target."""
 
+    @property
+    def independent_chains(self) -> bool:
+        """Whether no chain learns from another, so that several data sets can share a batch.
+
+        See :func:`bayes1bit.infer.together.run_together`.
+        """
+        return False
+
     def move(self, prior_step: "PriorStep") -> "Move":
         """Make the algorithm's move of a Gibbs sampler, if it has one.
 
@@ -129,6 +137,23 @@ class Algorithm(ABC):
             FloatingPointError: If the samples are not finite.
         """
         started = time.perf_counter()
+        target = self.target(*args, **kwargs)
+        with count_evaluations(target.prior) as evaluations:
+            draws = self.draw(target)
+        seconds = time.perf_counter() - started
+        return self.posterior(target, draws, evaluations.signals / len(draws.samples), seconds)
+
+    def target(self, *args: Any, **kwargs: Any) -> Target:
+        """The target that :meth:`run` draws from.
+
+        Args:
+            args: Positional arguments of the model.
+            kwargs: Keyword arguments of the model.
+
+        Raises:
+            InputError: If the model does not fit the algorithm; see also
+                :meth:`Target.from_model`.
+        """
         target = Target.from_model(self.model, *args, site=self.site, **kwargs)
         if target.latents and not self.takes_parameters:
             raise InputError(
@@ -136,9 +161,20 @@ class Algorithm(ABC):
                 f"sites: {', '.join(target.latents)}; infer them with JointGibbs, or fix them "
                 "with pyro.condition"
             )
-        with count_evaluations(target.prior) as evaluations:
-            draws = self.draw(target)
-        seconds = time.perf_counter() - started
+        return target
+
+    def posterior(self, target: Target, draws: Draws, nfe: float, seconds: float) -> Posterior:
+        """Put draws together with everything that a report needs.
+
+        Args:
+            target: What they were drawn from.
+            draws: What :meth:`draw` returned.
+            nfe: Denoiser calls per sample.
+            seconds: Time that the draws took.
+
+        Raises:
+            FloatingPointError: If the samples are not finite.
+        """
         if not draws.samples.isfinite().all():
             raise FloatingPointError(
                 f"{type(self).__name__} diverged: its samples are not finite; "
@@ -149,7 +185,7 @@ class Algorithm(ABC):
             site=target.site,
             weights=draws.weights,
             log_evidence=draws.log_evidence,
-            nfe=evaluations.signals / len(draws.samples),
+            nfe=nfe,
             seconds=seconds,
             algorithm=type(self).__name__,
             settings=self.settings(),

@@ -60,6 +60,7 @@ class DAPS(Algorithm):
     assumptions = "differentiable likelihood"
     cost = "1000: five ODE steps for each of 200 levels"
     exactness = "no: the clean signal given a noisy one is taken as a normal about an ODE solution"
+    independent_chains = True
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class DiffOneBit(HalfQuadratic):
     assumptions = "differentiable likelihood"
     cost = "50: one per level"
     exactness = "no: an estimate of the posterior mode from a random start"
+    independent_chains = True
 
     def __init__(
         self,

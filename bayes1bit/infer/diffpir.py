@@ -53,6 +53,7 @@ class DiffPIR(HalfQuadratic):
     assumptions = "linear data; takes bits for linear data, any other likelihood by its gradient"
     cost = "100: one per level"
     exactness = "no: a point estimate of a linear model, blind to quantization"
+    independent_chains = True
 
     def __init__(
         self,

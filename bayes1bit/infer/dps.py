@@ -74,6 +74,7 @@ class DPS(Algorithm):
     assumptions = "linear data, of which bits are taken for, or a differentiable likelihood"
     cost = "2000: one call and one backward pass for each of 1000 levels"
     exactness = "no: the likelihood of a noisy signal is taken as that of its denoised one"
+    independent_chains = True
 
     def __init__(
         self,

@@ -157,6 +157,11 @@ class Langevin(Algorithm):
             self.check_finite(x, f"sigma = {sigma:.3g}", "take a smaller step_size")
         return Draws(x)
 
+    @property
+    def independent_chains(self) -> bool:
+        """True without ``metropolis``, whose step size all chains share."""
+        return not self.metropolis
+
     def move(self, prior_step: PriorStep) -> Move:
         """Steps at the prior's smallest level, accepted or rejected whatever ``metropolis`` is."""
         return LangevinMove(self)

@@ -64,8 +64,8 @@ class LinearData:
 
     Attributes:
         structure: The one-bit structure that they were made from.
-        value: The pseudo-observations u, shape (m,).
-        variance: Their variances v, shape (m,).
+        value: The pseudo-observations u, shape (m,), or (particles, m) where bits have that shape.
+        variance: Their variances v, of the same shape.
     """
 
     structure: Structure
@@ -131,7 +131,8 @@ def least_squares(target: Target, scaling: Scaling = "unit") -> Target:
         data = LinearData(structure, form.y + form.threshold, factor * form.scale.square())
         return LeastSquaresTarget(target, data)
     prior_mean, prior_variance = prior_moments(target.prior)
-    mean = structure.apply(prior_mean[None])[0]
+    rows = len(form.y) if form.y.ndim == 2 else 1
+    mean = structure.apply(prior_mean.expand(rows, *prior_mean.shape)).view_as(form.y)
     variance = structure.operator.row_norms_squared.to(mean) * prior_variance
     expected, slope = expected_bits(form, mean, variance)
     slope = slope.clamp(min=_SMALLEST_SLOPE * variance.rsqrt())
@@ -149,17 +150,17 @@ def expected_bits(form: OneBitForm, mean: Tensor, variance: Tensor) -> tuple[Ten
 
     Args:
         form: The one-bit data.
-        mean: Means of t, shape (m,).
+        mean: Means of t, shape of the bits: (m,), or (particles, m) if they are each particle's.
         variance: Variances of t, shape (m,).
 
     Returns:
-        Expectations ``E[y_i]`` and slopes, each of shape (m,).
+        Expectations ``E[y_i]`` and slopes, each of the shape of the bits.
     """
     with torch.enable_grad():
         mean = mean.detach().requires_grad_()
-        probability = form.smoothed_log_likelihood(mean[None], variance).exp()
+        probability = form.smoothed_log_likelihood(mean, variance).exp()
         (slope,) = torch.autograd.grad(probability.sum(), mean)
-    probability = probability.detach()[0]
+    probability = probability.detach()
     return form.y * (2 * probability - 1), 2 * form.y * slope
 
 

@@ -68,6 +68,7 @@ class PnPOneBit(Algorithm):
     assumptions = "differentiable likelihood"
     cost = "about 3100: 100 sweeps, each the part of a grid of 100 steps that lies below its rho"
     exactness = "as rho_min falls, if both steps are exact and the sweeps many"
+    independent_chains = True
 
     def __init__(
         self,

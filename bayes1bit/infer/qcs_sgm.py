@@ -72,6 +72,7 @@ class QCSSGM(Algorithm):
     assumptions = "independent measurements of one operator; else the likelihood's Moreau envelope"
     cost = "696: three steps at each of 232 levels"
     exactness = "no: flat prior in the inflated likelihood, and Langevin steps of finite size"
+    independent_chains = True
 
     def __init__(
         self,

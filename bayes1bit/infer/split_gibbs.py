@@ -82,6 +82,7 @@ class SplitGibbs(Algorithm):
         "of the posterior smoothed at rho_min, as num_sweeps grows and the reverse diffusion "
         "becomes exact"
     )
+    independent_chains = True
 
     def __init__(
         self,
