@@ -51,6 +51,8 @@ from bayes1bit.weighted import Scheme, resample
 
 _PROBES = 32
 """Signals that the confidence of the lookahead is measured on."""
+_PURE = 8
+"""Particles for each one of the first level."""
 _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
 _DOUBLINGS = 14
@@ -91,8 +93,8 @@ class LookaheadSMC(AnnealedSMC):
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
     cost = (
-        "about 260: 12 calls for each of 17 particles, then about 6 levels of 2 for 3; 700 and "
-        "more with trained priors, whose levels take longer walks"
+        "about 220: 11 calls for each of 17 particles, then about 6 levels of one for 3, and 4; "
+        "600 and more with trained priors, whose levels take longer walks"
     )
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
@@ -163,14 +165,15 @@ class LookaheadSMC(AnnealedSMC):
         adapted = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels)
         levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one
         num = round(self.lookahead * self.num_samples)
-        x = prior.pure_noise(num, levels[0])
+        # pure noise becomes the prior's mean, whichever it is, and noise of the next level
+        x = prior.pure_noise(-(-num // _PURE) if len(levels) > 1 else num, levels[0])
         memory: dict[str, Any] = {}
-        likelihood, log_evidence, before = ladder[0], 0.0, x.new_zeros(num)
+        likelihood, log_evidence, before = ladder[0], 0.0, x.new_zeros(len(x))
         for sigma, sigma_next in self.track(pairwise([*levels, 0.0]), len(levels)):
             error = spread = float(prior.error(sigma))
             trust = 1.0
             if sigma_next > 0:
-                trust, probes = self.trust, x[:: -(-num // _PROBES)]
+                trust, probes = self.trust, x[:: -(-len(x) // _PROBES)]
                 spread = separating_variance(prior, likelihood, probes, sigma, error)
             clean = prior.denoise(x, sigma)
             ahead, white = clean, error
@@ -186,7 +189,7 @@ class LookaheadSMC(AnnealedSMC):
             k, std = reverse_kernel(white, sigma, sigma_next)
             mean, before = torch.lerp(x, ahead, k)[kept], after[kept]
             if sigma_next > 0:
-                x = mean + std * torch.randn_like(x)
+                x = mean + std * torch.randn_like(mean)
         x, log_weights = _last(likelihood, mean, std, before)
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)

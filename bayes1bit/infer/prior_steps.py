@@ -19,8 +19,10 @@ from torch import Tensor
 from bayes1bit.diffusion import (
     DiffusionPrior,
     ReverseSolver,
+    VarianceCorrected,
     adapted_levels,
     geometric_levels,
+    normal_below,
 )
 from bayes1bit.errors import InputError
 
@@ -62,7 +64,9 @@ class ReverseDiffusion(PriorStep):
     r"""Draw by reverse diffusion over levels that lie where the prior is least normal.
 
     The levels are those of :func:`~bayes1bit.diffusion.levels.adapted_levels`; a prior without an
-    error table gets geometric ones. A walk that starts lower takes its share of the steps.
+    error table gets geometric ones. A walk that starts lower takes its share of the steps, and
+    variance-corrected ones a single step where the prior acts as a normal
+    (:func:`~bayes1bit.diffusion.levels.normal_below`), which is exact there.
 
     Args:
         num_steps: Denoiser calls of a walk over the whole range of the prior.
@@ -79,7 +83,7 @@ class ReverseDiffusion(PriorStep):
 
     def levels(self, prior: DiffusionPrior, sigma: float) -> Tensor:
         """Levels from ``sigma`` down, with a final zero, shape (steps + 1,)."""
-        if sigma <= prior.sigma_min:
+        if sigma <= self.one_step_below(prior):
             return torch.tensor([sigma, 0.0], dtype=torch.float64)
         whole = _spaced(prior, prior.sigma_max, self.num_steps)
         below = int((whole < sigma * (1 - 1e-9)).sum())
@@ -101,6 +105,17 @@ class ReverseDiffusion(PriorStep):
         """See :meth:`PriorStep.__call__`."""
         solver = self.solver or prior.solver
         return solver(prior, z, self.levels(prior, sigma))
+
+    def one_step_below(self, prior: DiffusionPrior) -> float:
+        """The level from which on downwards one step draws as well as many.
+
+        Args:
+            prior: The prior.
+        """
+        # other solvers need many steps for the spread of a normal, or never have it
+        if prior.has_error and isinstance(self.solver or prior.solver, VarianceCorrected):
+            return normal_below(prior.error, prior.sigma_max, prior.sigma_min)
+        return prior.sigma_min
 
     def __repr__(self) -> str:
         return f"ReverseDiffusion(num_steps={self.num_steps}, solver={self.solver!r})"
