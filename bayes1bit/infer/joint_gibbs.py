@@ -77,7 +77,7 @@ class JointGibbs(Algorithm):
     paper = "bayes1bit; Geman and Geman, IEEE TPAMI 1984; Neal, Ann. Stat. 2003"
     assumptions = "continuous other sites; differentiable likelihood unless one-bit"
     cost = (
-        "90 to 150: 8 chains of 250 sweeps of 2 calls, for 50 draws each, and 1000 to 1600 calls "
+        "85 to 150: 8 chains of 250 sweeps of 1 or 2 calls, for 50 draws each, 1000 to 1600 calls "
         "for each of 32 particles of the start"
     )
     exactness = (

@@ -24,7 +24,7 @@ had in place of a few steered ones. Three things make its weights even enough:
   row-orthogonal operator it draws from that normal given the data, exactly, so that no weight is
   left.
 
-From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of two denoiser calls
+From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of few denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
 from mode to mode, so that the modes' shares are those of the first part, and so is nearly all the
 noise of the estimate: a larger lookahead is worth more than more particles later.
