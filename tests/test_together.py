@@ -36,14 +36,14 @@ INDEPENDENT = [
 ]
 
 
-def one_bit(i, link="probit", flip=0.0, operator_class=Hadamard, m=8, prior=PRIOR):
+def one_bit(i, link="probit", flip=0.0, operator_class=Hadamard, m=8, prior=PRIOR, scale=0.4):
     """Model number ``i``, with an operator and thresholds of its own."""
     operator = operator_class(SHAPE, m, seed=i)
     threshold = 0.3 * torch.randn(m, generator=torch.Generator().manual_seed(i))
 
     def model(y):
         x = pyro.sample("x", prior)
-        bits = OneBit(operator(x), 0.4, threshold, link=link, flip=flip)
+        bits = OneBit(operator(x), scale, threshold, link=link, flip=flip)
         return pyro.sample("y", bits.to_event(1), obs=y)
 
     return model
@@ -197,7 +197,9 @@ def test_what_cannot_run_together():
     other = GaussianMixturePrior(PRIOR.means, 0.5)
     with pytest.raises(InputError, match="same prior"):
         pair(lambda i: daps(one_bit(i, prior=other if i else PRIOR)))
-    differ = "need the same link and row-orthogonal operators of the same size"
+    differ = "the same smallest noise and row-orthogonal operators of the same size"
+    with pytest.raises(InputError, match=differ):
+        pair(lambda i: daps(one_bit(i, scale=0.4 + i)))
     with pytest.raises(InputError, match=f"{differ}, but their models have: one-bit probit"):
         pair(lambda i: daps(one_bit(i, link="logistic" if i else "probit")))
     with pytest.raises(InputError, match=differ):

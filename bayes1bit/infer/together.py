@@ -56,7 +56,7 @@ class StackedTarget(Target):
         chains: Number of particles of each.
 
     Raises:
-        InputError: If structures differ in kind or shape, or rows of an operator are not
+        InputError: If structures differ in kind, shape or noise, or rows of an operator are not
             orthogonal.
     """
 
@@ -79,7 +79,7 @@ def run_together(algorithms: Sequence[Algorithm], data: Sequence[Any]) -> list[P
 
     Args:
         algorithms: One for each data set, of the same class and with the same settings; their
-            models have the same prior, and may have operators and parameters of their own.
+            models have the same prior and noise, but operators and thresholds may be their own.
         data: What each algorithm's model is given.
 
     Returns:
@@ -87,8 +87,9 @@ def run_together(algorithms: Sequence[Algorithm], data: Sequence[Any]) -> list[P
 
     Raises:
         InputError: If the chains of the algorithm depend on each other
-            (``Algorithm.independent_chains``), classes, settings or priors differ, a model has
-            other latent sites than the signal, or there is not one algorithm for each data set.
+            (``Algorithm.independent_chains``), classes, settings, priors, links or noise differ,
+            rows of an operator are not orthogonal, a model has other latent sites than the signal,
+            or there is not one algorithm for each data set.
         FloatingPointError: If a chain diverges.
     """
     if not algorithms or len(algorithms) != len(data):
@@ -135,15 +136,12 @@ def _stacked_structure(targets: Sequence[Target], chains: int) -> Structure | No
     structures = [target.structure for target in targets if target.structure is not None]
     if not structures:
         return None
-    kinds = [
-        (s.operator.event_shape, s.operator.m, s.row_gram, s.one_bit and s.one_bit.link)
-        for s in structures
-    ]
+    kinds = [(s.operator.event_shape, s.operator.m, s.row_gram, _noise(s)) for s in structures]
     if len(structures) < len(targets) or len(set(kinds)) > 1 or structures[0].row_gram is None:
         raise InputError(
-            "data sets that run together need the same link and row-orthogonal operators of the "
-            f"same size, but their models have: {targets[0].describe()}, and others; run one data "
-            "set at a time"
+            "data sets that run together need the same link, the same smallest noise and "
+            f"row-orthogonal operators of the same size, but their models have: "
+            f"{targets[0].describe()}, and others; run one data set at a time"
         )
 
     def log_likelihood(t: Tensor) -> Tensor:
@@ -156,6 +154,12 @@ def _stacked_structure(targets: Sequence[Target], chains: int) -> Structure | No
         return Structure(operator, log_likelihood, None)
     form = _stacked_form(forms, chains)
     return Structure(operator, form.log_likelihood, form)
+
+
+def _noise(structure: Structure) -> tuple[str, float] | None:
+    """Link and smallest noise, from which some algorithms choose their levels."""
+    form = structure.one_bit
+    return None if form is None else (form.link, float(form.smallest_noise_variance.min()))
 
 
 def _stacked_form(forms: Sequence[OneBitForm], chains: int) -> OneBitForm:
