@@ -231,8 +231,10 @@ def test_parts_of_algorithms_that_draw_share_a_batch():
         ]
         assert len(run_together(algorithms, [bits(0), bits(1)])) == 2
     algorithms = [
-        kind(one_bit(i), 2, num_levels=3, data_step=LeastSquaresStep("matched"), progress=False)
-        for i, kind in enumerate((DiffOneBit, DiffOneBit))
+        DiffOneBit(
+            one_bit(i), 2, num_levels=3, data_step=LeastSquaresStep("matched"), progress=False
+        )
+        for i in range(2)
     ]
     assert len(run_together(algorithms, [bits(0), bits(1)])) == 2
     assert DiffPIR(one_bit(0)).independent_chains

@@ -203,14 +203,13 @@ def run_recovery(
     cells = list(_cells(problem, methods))
     with tqdm(cells, "recovery", unit="run", disable=not progress) as bar:
         for method, condition, picture in bar:
-            left = [
-                i
-                for i in range(picture, len(problem.pictures))
-                if problem.key(method, condition, i) not in done
-            ]
-            if picture not in left:
+            if problem.key(method, condition, picture) in done:
                 continue
-            batch = left[: problem.together]
+            batch = [picture]
+            if problem.together > 1:
+                later = range(picture + 1, len(problem.pictures))
+                left = [i for i in later if problem.key(method, condition, i) not in done]
+                batch += left[: problem.together - 1]
             for i, scores, posterior in _runs(
                 problem, methods.get(method), method, condition, batch
             ):
@@ -256,35 +255,55 @@ def _runs(
     problem: Problem, maker: Maker | None, method: str, condition: Condition, batch: list[int]
 ) -> Iterator[tuple[int, Scores, Posterior | None]]:
     """Run a method on the first picture of a batch, or on all if their chains are independent."""
-    measurements = [problem.measure(picture, condition) for picture in batch]
+    if len(batch) > 1 and maker is not None:
+        algorithm = maker(problem.model(problem.measure(batch[0], condition)))
+        if algorithm.independent_chains:
+            try:
+                runs = _run_together(problem, maker, condition, batch)
+            except FloatingPointError:
+                # which of them diverges is seen when they run alone
+                for picture in batch:
+                    yield picture, *_run(problem, maker, method, condition, picture)
+            else:
+                for picture, run in zip(batch, runs, strict=True):
+                    yield picture, *run
+            return
+    yield batch[0], *_run(problem, maker, method, condition, batch[0])
+
+
+def _run(
+    problem: Problem, maker: Maker | None, method: str, condition: Condition, picture: int
+) -> tuple[Scores, Posterior | None]:
+    measurement = problem.measure(picture, condition)
+    truth = problem.pictures[picture]
     scorer = problem.scorer
     scores: Scores = {**dict.fromkeys(scorer.names), DIVERGED: 0.0}
     if maker is None:
-        truth = problem.pictures[batch[0]]
-        estimate = BASELINES[method](measurements[0], truth, problem.prior)
-        yield batch[0], scores | scorer.of_estimate(estimate, truth, measurements[0]), None
-        return
-    algorithms = [maker(problem.model(measurement)) for measurement in measurements]
-    if not algorithms[0].independent_chains:
-        batch = batch[:1]
-    data = [measurement.y.to(problem.prior.device) for measurement in measurements]
-    pyro.set_rng_seed(problem.stream("algorithm", batch[0]))
+        estimate = BASELINES[method](measurement, truth, problem.prior)
+        return scores | scorer.of_estimate(estimate, truth, measurement), None
+    algorithm = maker(problem.model(measurement))
+    pyro.set_rng_seed(problem.stream("algorithm", picture))
     try:
-        if len(batch) == 1:
-            posteriors = [algorithms[0].run(data[0])]
-        else:
-            posteriors = run_together(algorithms, data)
+        posterior = algorithm.run(measurement.y.to(problem.prior.device))
     except FloatingPointError:
-        if len(batch) == 1:
-            yield batch[0], scores | {DIVERGED: 1.0}, None
-            return
-        # which of them diverges is seen when they run alone
-        for picture in batch:
-            yield from _runs(problem, maker, method, condition, [picture])
-        return
-    for picture, posterior, measurement in zip(batch, posteriors, measurements, strict=False):
-        score = scorer.of_posterior(posterior, problem.pictures[picture], measurement)
-        yield picture, scores | score, posterior
+        return scores | {DIVERGED: 1.0}, None
+    return scores | scorer.of_posterior(posterior, truth, measurement), posterior
+
+
+def _run_together(
+    problem: Problem, maker: Maker, condition: Condition, pictures: list[int]
+) -> list[tuple[Scores, Posterior]]:
+    measurements = [problem.measure(picture, condition) for picture in pictures]
+    algorithms = [maker(problem.model(measurement)) for measurement in measurements]
+    data = [measurement.y.to(problem.prior.device) for measurement in measurements]
+    pyro.set_rng_seed(problem.stream("algorithm", pictures[0]))
+    posteriors = run_together(algorithms, data)
+    scorer = problem.scorer
+    scores: Scores = {**dict.fromkeys(scorer.names), DIVERGED: 0.0}
+    return [
+        (scores | scorer.of_posterior(posterior, problem.pictures[picture], y), posterior)
+        for posterior, picture, y in zip(posteriors, pictures, measurements, strict=True)
+    ]
 
 
 def _rows(problem: Problem, methods: list[str], done: FinishedRuns) -> list[dict[str, Any]]:

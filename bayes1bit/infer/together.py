@@ -140,7 +140,7 @@ def _stacked_structure(targets: Sequence[Target], chains: int) -> Structure | No
     if len(structures) < len(targets) or len(set(kinds)) > 1 or structures[0].row_gram is None:
         raise InputError(
             "data sets that run together need the same link, the same smallest noise and "
-            f"row-orthogonal operators of the same size, but their models have: "
+            "row-orthogonal operators of the same size, but their models have: "
             f"{targets[0].describe()}, and others; run one data set at a time"
         )
 
