@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bayes1bit.infer.particles import efficiency, log_mean_exp, next_level
+from bayes1bit.infer.particles import antithetic_noise, efficiency, log_mean_exp, next_level
 
 INFINITE = float("inf")
 
@@ -74,3 +74,33 @@ def test_a_larger_share_takes_shorter_steps():
     levels = [next_level(log_weights, INFINITE, 1.0, f) for f in (0.3, 0.6, 0.9)]
     assert levels == sorted(levels)
     assert levels[0] < levels[2]
+
+
+@pytest.mark.parametrize("num", [1, 6, 7])
+def test_antithetic_noise_is_opposite_for_neighbours(num):
+    torch.manual_seed(0)
+    noise = antithetic_noise(torch.empty(num, 2, 3, dtype=torch.float64))
+    assert noise.shape == (num, 2, 3)
+    assert noise.dtype == torch.float64
+    pairs = noise[: num // 2 * 2].unflatten(0, (-1, 2))
+    assert torch.equal(pairs[:, 0], -pairs[:, 1])
+    assert len(noise.unique()) == noise.numel()
+
+
+def test_antithetic_noise_is_standard_normal_for_each_particle():
+    torch.manual_seed(1)
+    noise = torch.stack([antithetic_noise(torch.empty(3, 2)) for _ in range(40_000)])
+    for particle in noise.unbind(1):
+        assert particle.mean(0).abs().max() < 0.025
+        torch.testing.assert_close(particle.T.cov(), torch.eye(2), atol=0.04, rtol=0)
+
+
+def test_antithetic_noise_makes_shares_more_certain():
+    """Undecided particles turn right or left: half of every pair turns each way."""
+    torch.manual_seed(2)
+    start = torch.linspace(-0.5, 0.5, 100)
+    shares = [[float((start + noise > 0).float().mean()) for noise in pair] for pair in (
+        (torch.randn_like(start), antithetic_noise(start)) for _ in range(500)
+    )]  # fmt: skip
+    independent, antithetic = torch.tensor(shares).var(0)
+    assert antithetic < 0.3 * independent

@@ -128,7 +128,7 @@ class AnnealedSMC(Algorithm):
         features = path.features(x)
         value = path.log_likelihood(features, u)
         with self.track(None, None, "level") as bar:
-            while u > 0:
+            while True:
                 u = self._next(path, features, value, u)
                 log_weights = path.log_likelihood(features, u) - value
                 self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
@@ -145,7 +145,8 @@ class AnnealedSMC(Algorithm):
                 features = path.features(x)
                 value = path.log_likelihood(features, u)
                 bar.update()
-        return x, path, log_evidence
+                if u == 0:
+                    return x, path, log_evidence
 
     def _next(self, path: Path, features: Tensor, value: Tensor, u: float) -> float:
         """The next point of the path."""

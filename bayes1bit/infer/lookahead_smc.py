@@ -12,7 +12,7 @@ will become, the denoised signal:
 
 This is the twisted particle filter (Whiteley and Lee, Annals of Statistics 2014; for diffusions Wu
 et al., NeurIPS 2023) without guidance: a step needs no backward pass, and many particles can be
-had in place of a few steered ones. Three things make its weights even enough:
+had in place of a few steered ones. Four things keep the shares of modes from drifting:
 
 * its target is not the posterior but :math:`\pi_u` on the way to it, where the data are softened
   by an extra noise variance u and modes still share the mass. Where a level's weights would leave
@@ -20,9 +20,12 @@ had in place of a few steered ones. Three things make its weights even enough:
 * the lookahead is taken to a power :math:`\beta`, most of the slope by which what the data
   will say of two particles follows what they say of their denoised signals
   (:func:`~bayes1bit.infer.confidence.separating_variance`);
-* the last step goes to zero from where the prior acts as a normal, and for one-bit data of a
+* neighbours take opposite noise (:func:`~bayes1bit.infer.particles.antithetic_noise`): of two
+  particles that could still become either of two modes, one then turns to each;
+* the last step goes to zero from where the prior acts as a normal. For one-bit data of a
   row-orthogonal operator it draws from that normal given the data, exactly, so that no weight is
-  left.
+  left. The weight before that draw is an integral over the normal, with no noise from where in its
+  mode a particle ends up, so that there u is taken as small as enough effective particles allow.
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of few denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
@@ -43,7 +46,7 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
 from bayes1bit.infer.confidence import confidence, separating_variance
-from bayes1bit.infer.particles import efficiency, log_mean_exp
+from bayes1bit.infer.particles import antithetic_noise, efficiency, log_mean_exp
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
@@ -57,6 +60,8 @@ _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
 _DOUBLINGS = 14
 """Softenings to choose from, each twice the one before."""
+_HALVINGS = 9
+"""Sharper ones to choose from at the last step beside the data as they are."""
 
 
 class LookaheadSMC(AnnealedSMC):
@@ -161,6 +166,8 @@ class LookaheadSMC(AnnealedSMC):
             )
         sharpest = SmoothedLikelihood(target, u)
         ladder = [sharpest.softened(u * 2**i) for i in range(_DOUBLINGS)]
+        sharper = [sharpest.softened(u / 2**i) for i in range(_HALVINGS, 0, -1)]
+        sharper.insert(0, sharpest.softened(0.0))
         last = normal_below(prior.error, prior.sigma_max, prior.sigma_min)
         adapted = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels)
         levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one
@@ -179,6 +186,8 @@ class LookaheadSMC(AnnealedSMC):
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
+            if sigma_next == 0 and sharpest.can_draw:
+                ladder = sharper + ladder
             likelihood, after = _choose(ladder, clean, before, error, spread, trust)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
@@ -189,7 +198,7 @@ class LookaheadSMC(AnnealedSMC):
             k, std = reverse_kernel(white, sigma, sigma_next)
             mean, before = torch.lerp(x, ahead, k)[kept], after[kept]
             if sigma_next > 0:
-                x = mean + std * torch.randn_like(mean)
+                x = mean + std * antithetic_noise(mean)
         x, log_weights = _last(likelihood, mean, std, before)
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)

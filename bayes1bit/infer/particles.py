@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 _BISECTIONS = 18
@@ -18,6 +19,22 @@ def efficiency(log_weights: Tensor) -> float:
     """Effective share of particles with these log weights, between 1 / N and 1."""
     weights = log_weights.double().softmax(0)
     return 1.0 / (float(weights.square().sum()) * len(weights))
+
+
+def antithetic_noise(like: Tensor) -> Tensor:
+    """Standard normal noise, opposite for each two neighbours.
+
+    Every particle's noise has the law of independent noise, so that estimates stay unbiased. After
+    resampling neighbours are copies of one particle or of near ones, and what the noise does to
+    the one it undoes for the other: the share of particles that turn to a mode varies less.
+
+    Args:
+        like: A tensor of the noise's shape (particles, *event), dtype and device.
+    """
+    noise = torch.randn_like(like)
+    pairs = len(noise) // 2 * 2
+    torch.neg(noise[:pairs:2], out=noise[1:pairs:2])
+    return noise
 
 
 def next_level(

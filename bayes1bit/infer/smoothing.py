@@ -89,6 +89,11 @@ class SmoothedLikelihood:
             return self.soft.log_likelihood(features, self.softening, error).sum(1)
         return features / (1 + self.softening + variance * self._largest_curvature)
 
+    @property
+    def can_draw(self) -> bool:
+        """Whether :meth:`draw` draws: data are one-bit, and rows orthogonal."""
+        return self.soft is not None and self.soft.structure.row_gram is not None
+
     def draw(self, mean: Tensor, variance: float) -> Tensor | None:
         """Draw signals from N(mean, variance I) times the likelihood, where that can be done.
 
