@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from bayes1bit.infer.particles import antithetic_noise, efficiency, log_mean_exp, next_level
+from bayes1bit.infer.particles import (
+    antithetic_noise,
+    efficiency,
+    log_mean_exp,
+    next_level,
+    similarity_order,
+)
+from bayes1bit.weighted import resample
 
 INFINITE = float("inf")
 
@@ -104,3 +111,36 @@ def test_antithetic_noise_makes_shares_more_certain():
     )]  # fmt: skip
     independent, antithetic = torch.tensor(shares).var(0)
     assert antithetic < 0.3 * independent
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 4), (40, 2), (333, 1, 8, 8), (40, 3000)])
+def test_similarity_order_has_every_particle_once(shape):
+    torch.manual_seed(3)
+    order = similarity_order(torch.randn(shape))
+    assert torch.equal(order.sort().values, torch.arange(len(order)))
+
+
+def test_particles_of_one_mode_are_neighbours_in_the_order_of_similarity():
+    torch.manual_seed(4)
+    mode = torch.randint(8, (1000,))
+    x = torch.randn(8, 500)[mode] + 0.3 * torch.randn(1000, 500)
+    ordered = mode[similarity_order(x)]
+    # eight modes in a row change seven times; halves of a mode may lie apart
+    assert (ordered[1:] != ordered[:-1]).sum() < 20
+
+
+def test_resampling_in_order_of_similarity_keeps_shares():
+    torch.manual_seed(5)
+    mode = torch.randint(8, (1000,))
+    x = torch.randn(8, 60)[mode] + 0.3 * torch.randn(1000, 60)
+    weights = torch.rand(1000, dtype=torch.float64)
+    weights = weights / weights.sum()
+    share = torch.zeros(8, dtype=torch.float64).index_add(0, mode, weights)
+    order = similarity_order(x)
+
+    def error(kept):
+        return float((mode[kept].bincount(minlength=8) / 64 - share).abs().sum())
+
+    by_chance = [error(resample(weights, 64)) for _ in range(200)]
+    in_order = [error(order[resample(weights[order], 64)]) for _ in range(200)]
+    assert sum(in_order) < 0.6 * sum(by_chance)

@@ -6,7 +6,8 @@ Carlo sampler (Del Moral, Doucet and Jasra, JRSS B 2006). At each level
 
 1. the next u is chosen so that the weights :math:`L_{u'}(x) / L_u(x)` leave a set share of the
    particles effective. The weights see the data alone, so this costs no denoiser call;
-2. the average weight is a factor of the estimate of p(y), and the particles are resampled;
+2. the average weight is a factor of the estimate of p(y), and the particles are resampled, in an
+   order in which neighbours are alike so that every mode keeps its share;
 3. every particle makes a sweep that leaves :math:`\pi_{u'}` invariant: a noisy copy that agrees
    with the data, and a reverse diffusion from it.
 
@@ -28,7 +29,7 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import Path, path_of
 from bayes1bit.infer.joint_path import JointPath, joint_path_of
-from bayes1bit.infer.particles import log_mean_exp, next_level
+from bayes1bit.infer.particles import log_mean_exp, next_level, similarity_order
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.target import Target
 from bayes1bit.weighted import Scheme, resample
@@ -134,7 +135,8 @@ class AnnealedSMC(Algorithm):
                 self.check_finite(log_weights, f"u = {u:.3g}", "take a higher efficiency")
                 log_evidence += log_mean_exp(log_weights)
                 num = self.num_particles(target, path, u)
-                kept = resample(log_weights.softmax(0), num, self.resampling)
+                order = similarity_order(x)
+                kept = order[resample(log_weights.softmax(0)[order], num, self.resampling)]
                 x, path = x[kept], path.select(kept)
                 prior = self.sweep_prior(target, path, u)
                 for _ in range(self.num_sweeps if u == 0 else 1):

@@ -58,6 +58,8 @@ _PURE = 8
 """Particles for each one of the first level."""
 _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
+_LAST_FLOOR = 0.5
+"""The same at the last step, where data sharper than needed would leave few."""
 _DOUBLINGS = 14
 """Softenings to choose from, each twice the one before."""
 _HALVINGS = 9
@@ -186,9 +188,10 @@ class LookaheadSMC(AnnealedSMC):
             ahead, white = clean, error
             if self.order == 2 and sigma_next > 0:
                 ahead, white = extrapolate(clean, sigma, sigma_next, memory), 0.0
+            floor = _FLOOR
             if sigma_next == 0 and sharpest.can_draw:
-                ladder = sharper + ladder
-            likelihood, after = _choose(ladder, clean, before, error, spread, trust)
+                ladder, floor = sharper + ladder, _LAST_FLOOR
+            likelihood, after = _choose(ladder, clean, before, error, spread, trust, floor)
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
@@ -213,6 +216,7 @@ def _choose(
     error: float,
     spread: float,
     trust: float,
+    floor: float,
 ) -> tuple[SmoothedLikelihood, Tensor]:
     """The sharpest likelihood that leaves enough particles effective, and its lookahead.
 
@@ -223,6 +227,7 @@ def _choose(
         error: Their error.
         spread: Their variance in the direction of the data.
         trust: Factor of the power.
+        floor: Effective share of particles that is enough.
 
     Returns:
         The likelihood, or the one that leaves most particles effective if none leaves enough;
@@ -236,7 +241,7 @@ def _choose(
         share = efficiency(after - before)
         if chosen is None or share > best:
             best, chosen = share, (likelihood, after)
-        if share >= _FLOOR:
+        if share >= floor:
             break
     assert chosen is not None
     return chosen
