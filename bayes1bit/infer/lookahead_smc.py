@@ -58,8 +58,8 @@ _PURE = 8
 """Particles for each one of the first level."""
 _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
-_LAST_FLOOR = 0.5
-"""The same at the last step, where data sharper than needed would leave few."""
+_LAST_FLOOR = 0.25
+"""The same at the last step, which need not go as far as the data as they are."""
 _DOUBLINGS = 14
 """Softenings to choose from, each twice the one before."""
 _HALVINGS = 9
