@@ -231,6 +231,22 @@ def test_lookahead_is_exact_for_one_normal_component():
     assert abs(ratios.mean() - 1) < 4 * error
 
 
+@pytest.mark.parametrize("algorithm", [LookaheadSMC, SplitGibbsSMC])
+def test_samples_come_in_no_order(algorithm):
+    """Modes that one bit cannot tell apart: R-hat and ESS are those of independent draws."""
+    means = torch.tensor([[-2.0, 1.0], [2.0, 1.0]])
+    model = one_bit_model(
+        GaussianMixturePrior(means, 0.2), Dense(torch.tensor([[0.0, 1.0]])), scale=0.5
+    )
+    pyro.set_rng_seed(8)
+    samples = algorithm(model, 400, progress=False).run(torch.ones(1)).samples
+    left = samples[:, 0] < 0
+    assert left.float().mean() == pytest.approx(0.5, abs=0.1)
+    changes = int((left[1:] != left[:-1]).sum())
+    # 200 on average for independent draws, standard deviation 10
+    assert 150 < changes < 250
+
+
 def test_lookahead_goes_on_with_more_particles_where_sweeps_are_long_walks():
     operator, y, options = CASES["probit"]
     model = one_bit_model(plane_prior(), operator, **options)

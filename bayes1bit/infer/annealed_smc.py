@@ -137,6 +137,8 @@ class AnnealedSMC(Algorithm):
                 num = self.num_particles(target, path, u)
                 order = similarity_order(x)
                 kept = order[resample(log_weights.softmax(0)[order], num, self.resampling)]
+                if u == 0:  # samples are exchangeable, and an order would look like a slow chain
+                    kept = kept[torch.randperm(num, device=kept.device)]
                 x, path = x[kept], path.select(kept)
                 prior = self.sweep_prior(target, path, u)
                 for _ in range(self.num_sweeps if u == 0 else 1):
