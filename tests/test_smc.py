@@ -231,7 +231,7 @@ def test_lookahead_is_exact_for_one_normal_component():
     assert abs(ratios.mean() - 1) < 4 * error
 
 
-@pytest.mark.parametrize("algorithm", [LookaheadSMC, SplitGibbsSMC])
+@pytest.mark.parametrize("algorithm", [LookaheadSMC, SplitGibbsSMC, TwistedSMC])
 def test_samples_come_in_no_order(algorithm):
     """Modes that one bit cannot tell apart: R-hat and ESS are those of independent draws."""
     means = torch.tensor([[-2.0, 1.0], [2.0, 1.0]])

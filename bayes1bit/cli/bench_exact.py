@@ -60,7 +60,10 @@ def exact(
     methods: options.Methods = "lookahead-smc, moment-matched, diff-onebit",
     num_samples: options.NumSamples = 256,
     out: Runs = Path("runs/exact.csv"),
-    seed: options.Seed = 0,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Seed of the first data set; others count on."),
+    ] = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -149,6 +149,7 @@ class TwistedSMC(Algorithm):
         if not self.num_sweeps and len(x) == self.num_samples:
             return Draws(x, weights, log_evidence)
         x = x[resample(weights, self.num_samples, self.resampling)]
+        x = x[torch.randperm(len(x), device=x.device)]  # exchangeable, not in order of ancestors
         x = sweep(target, x, self.prior_step, self.num_sweeps)
         return Draws(x, log_evidence=log_evidence)
 
