@@ -100,8 +100,8 @@ class LookaheadSMC(AnnealedSMC):
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
     cost = (
-        "about 220: 11 calls for each of 17 particles, then about 6 levels of one for 3, and 4; "
-        "600 and more with trained priors, whose levels take longer walks"
+        "about 210: 11 calls for each of 17 particles, then a few levels of one for 3, and 4; "
+        "400 to 650 with trained priors, whose levels take longer walks"
     )
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
