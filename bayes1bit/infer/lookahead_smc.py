@@ -168,8 +168,8 @@ class LookaheadSMC(AnnealedSMC):
             )
         sharpest = SmoothedLikelihood(target, u)
         ladder = [sharpest.softened(u * 2**i) for i in range(_DOUBLINGS)]
-        sharper = [sharpest.softened(u / 2**i) for i in range(_HALVINGS, 0, -1)]
-        sharper.insert(0, sharpest.softened(0.0))
+        fractions = [0.0, *(0.5**i for i in range(_HALVINGS, 0, -1))]
+        sharper = [sharpest.softened(u * fraction) for fraction in fractions]
         last = normal_below(prior.error, prior.sigma_max, prior.sigma_min)
         adapted = adapted_levels(prior.error, prior.sigma_max, last, self.num_levels)
         levels = list(dict.fromkeys(adapted.tolist()))  # a normal prior needs but one

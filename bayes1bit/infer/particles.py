@@ -56,11 +56,13 @@ def similarity_order(x: Tensor) -> Tensor:
     Returns:
         Indices, shape (particles,).
     """
-    cloud = x.flatten(1).double().cpu()
+    cloud = x.flatten(1)
     cloud = cloud - cloud.mean(0)
     axes = min(_AXES, *cloud.shape)
     if axes < cloud.shape[1]:
         cloud = cloud @ torch.svd_lowrank(cloud, q=axes)[2]
+    # the halves are many small problems, which a GPU would be slow at
+    cloud = cloud.double().cpu()
     parts = [torch.arange(len(cloud))]
     while len(parts[-1]) > _ALIKE:
         parts = [half for part in parts for half in _halve(cloud, part)]
