@@ -545,6 +545,7 @@ REFUSED = {
     "recover method": ((*RECOVER, "--method", "magic"), 'unknown method "magic"'),
     "device": ((*DEMO, "--device", "abacus"), 'device "abacus" cannot be used here'),
     "meta": ((*DEMO, "--device", "meta"), "holds no values"),
+    "bench device": (("bench", "exact", "--device", "abacus"), 'device "abacus" cannot be used'),
     "train device": (
         ("train", "r", "--data", "d", "--out", "o", "--device", "abacus"),
         'device "abacus" cannot be used here',

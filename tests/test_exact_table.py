@@ -10,7 +10,7 @@ from bayes1bit.bench.exact_scores import SCORES, Judge, component_frequencies, s
 from bayes1bit.bench.exact_table import KEY, run_exact
 from bayes1bit.diffusion import GaussianMixturePrior
 from bayes1bit.errors import InputError
-from bayes1bit.infer import Algorithm
+from bayes1bit.infer import Algorithm, LookaheadSMC
 from bayes1bit.infer.algorithm import Draws
 from bayes1bit.posterior import Posterior
 
@@ -205,3 +205,21 @@ def test_bad_arguments_are_refused(tmp_path):
         run_exact([problem], {}, path, 64, progress=False)
     assert path.read_text() == "a,b\n1,2"
     assert len(set(KEY) | set(SCORES)) == len(KEY) + len(SCORES)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("operator", ["hadamard", "gaussian"])
+def test_seeds_name_the_same_data_on_a_gpu(tmp_path, operator):
+    settings = {"operator": operator, "dither": True, "link": "logistic"}
+    here = small_problem(3, **settings)
+    there = small_problem(3, device="cuda", **settings)
+    assert there.y.is_cuda
+    torch.testing.assert_close(there.truth.cpu(), here.truth)
+    assert there.y.cpu().equal(here.y)
+
+    def smc(model):
+        return LookaheadSMC(model, 64, progress=False)
+
+    rows = run_exact([there], {"smc": smc}, tmp_path / "runs.csv", 64, progress=False)
+    assert abs(rows[1]["log evidence error"]) < 1
+    assert rows[1]["TV"] < 0.3

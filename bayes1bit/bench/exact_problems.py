@@ -88,7 +88,8 @@ def random_stream(seed: int, purpose: str) -> Iterator[None]:
 
     Afterwards they go on as if nothing had been drawn.
     """
-    with torch.random.fork_rng(devices=[]):
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(stream_seed(seed, purpose))
         yield
 
@@ -106,6 +107,8 @@ def make_problem(
     flip: float = 0.0,
 ) -> ExactProblem:
     """Measure a draw of a mixture prior.
+
+    Truth, thresholds and noise are drawn on the CPU: a seed is the same data set on every device.
 
     Args:
         label: How to call the prior in the problem's name.
@@ -128,44 +131,57 @@ def make_problem(
     A = OPERATORS[operator](prior.event_shape, m, seed=stream_seed(seed, "operator"))
     A.to(prior.device)
     with random_stream(seed, "truth"):
-        truth = prior.sample()
+        component = torch.multinomial(prior.weights.cpu(), 1)
+        deviation = torch.randn(prior.event_shape, dtype=prior.dtype)
+    truth = prior.means[component.item()] + prior.scale * deviation.to(prior.device)
     threshold: float | Tensor = 0.0
     if dither:
         squared = prior.weights @ prior.means.flatten(1).square().mean(1) + prior.scale**2
         spread = (A.row_norms_squared.to(truth) * squared).sqrt()
         with random_stream(seed, "threshold"):
-            threshold = spread * torch.randn_like(spread)
+            threshold = spread * torch.randn(m, dtype=prior.dtype).to(spread)
     with random_stream(seed, "noise"):
-        y = OneBit(A(truth), noise, threshold, link=link, flip=flip).sample()
+        bits = OneBit(A(truth).cpu(), noise, _on_cpu(threshold), link=link, flip=flip)
+        y = bits.sample().to(prior.device)
     words = [label, f"n/m = {ratio:g}", f"{link} {noise:g}", operator]
     words += ["dithered"] * dither + [f"flips {flip:g}"] * (flip > 0)
     model = one_bit_cs(prior, A, noise, threshold=threshold, link=link, flip=flip)
     return ExactProblem(", ".join(words), seed, prior, model, y, truth)
 
 
-def plane_problem(seed: int = 0, **settings: Any) -> ExactProblem:
+def _on_cpu(value: float | Tensor) -> float | Tensor:
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def plane_problem(
+    seed: int = 0, *, device: torch.device | str = "cpu", **settings: Any
+) -> ExactProblem:
     """Two pixels and three components, two bits unless ``settings`` say otherwise.
 
     Args:
         seed: Seed of the problem; the prior is always the same.
+        device: Device of the prior, and so of the problem.
         **settings: Settings of :func:`make_problem`.
     """
-    means = torch.tensor([[-1.0, -0.5], [1.0, 0.8], [0.9, -1.0]])
+    means = torch.tensor([[-1.0, -0.5], [1.0, 0.8], [0.9, -1.0]], device=device)
     prior = GaussianMixturePrior(means, 0.4, torch.tensor([0.2, 0.5, 0.3]))
     return make_problem("2 pixels", prior, **{"ratio": 1, "noise": 0.5, "seed": seed} | settings)
 
 
-def small_problem(seed: int = 0, **settings: Any) -> ExactProblem:
+def small_problem(
+    seed: int = 0, *, device: torch.device | str = "cpu", **settings: Any
+) -> ExactProblem:
     """An 8x8 picture and five components, 32 bits unless ``settings`` say otherwise.
 
     Args:
         seed: Seed of the problem; the prior is always the same.
+        device: Device of the prior, and so of the problem.
         **settings: Settings of :func:`make_problem`.
     """
     generator = torch.Generator().manual_seed(stream_seed(0, "means"))
     means = 0.25 * torch.randn(5, 1, 8, 8, generator=generator)
     weights = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3])
-    prior = GaussianMixturePrior(means, SCALE, weights)
+    prior = GaussianMixturePrior(means.to(device), SCALE, weights)
     return make_problem("8x8", prior, **{"ratio": 2, "noise": 0.5, "seed": seed} | settings)
 
 

@@ -64,6 +64,7 @@ def exact(
         int,
         typer.Option(metavar="N", min=0, help="Seed of the first data set; others count on."),
     ] = 0,
+    device: options.Device = "cpu",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -73,7 +74,8 @@ def exact(
     gaussian operator, known by long Monte Carlo runs). SW ratio is the sliced Wasserstein
     distance to exact draws over that between two sets of exact draws, TV the total variation of
     the probabilities of the components, and a miss a mode that was not found. The first row of a
-    problem is the exact sampler itself. An interrupted run goes on where it stopped.
+    problem is the exact sampler itself. Data sets are the same on every device. An interrupted run
+    goes on where it stopped.
     """
     makers = read_methods(methods, num_samples)
     if problems is None:
@@ -90,6 +92,7 @@ def exact(
         if value is not None:
             report.check_positive(f"--{option}", value)
             settings[option] = value
+    report.check_device(device)
     report.check_output(out)
 
     from bayes1bit.bench.exact_table import run_exact
@@ -97,7 +100,7 @@ def exact(
     made = [
         problem
         for name in names
-        for problem in _make(name, range(seed, seed + seeds), settings, data, count)
+        for problem in _make(name, range(seed, seed + seeds), settings, data, count, device)
     ]
     setup = "" if data is None else data.name
     rows = run_exact(made, makers, out, num_samples, setup=setup, progress=not quiet)
@@ -105,14 +108,19 @@ def exact(
 
 
 def _make(
-    name: str, seeds: range, settings: dict[str, Any], data: Path | None, count: int
+    name: str,
+    seeds: range,
+    settings: dict[str, Any],
+    data: Path | None,
+    count: int,
+    device: str,
 ) -> "list[ExactProblem]":
     """A problem once for each seed."""
     from bayes1bit.bench import exact_problems as known
 
     if name == "pictures":
         assert data is not None
-        prior = known.picture_prior(known.read_means(data, count))
+        prior = known.picture_prior(known.read_means(data, count).to(device))
         return [known.picture_problem(prior, seed, **settings) for seed in seeds]
     make = {"plane": known.plane_problem, "small": known.small_problem}[name]
-    return [make(seed, **settings) for seed in seeds]
+    return [make(seed, device=device, **settings) for seed in seeds]
