@@ -133,7 +133,7 @@ def make_problem(
     with random_stream(seed, "truth"):
         component = torch.multinomial(prior.weights.cpu(), 1)
         deviation = torch.randn(prior.event_shape, dtype=prior.dtype)
-    truth = prior.means[component.item()] + prior.scale * deviation.to(prior.device)
+    truth = prior.means[int(component)] + prior.scale * deviation.to(prior.device)
     threshold: float | Tensor = 0.0
     if dither:
         squared = prior.weights @ prior.means.flatten(1).square().mean(1) + prior.scale**2
