@@ -9,6 +9,7 @@ from bayes1bit.diffusion.levels import (
     ErrorTable,
     adapted_levels,
     geometric_levels,
+    informative_below,
     karras_levels,
     normal_below,
 )
@@ -282,6 +283,20 @@ def test_a_prior_is_normal_below_the_change_of_its_variance():
         found = normal_below(growing_variance, 100.0, 0.001, tolerance)
         # the grid of 513 levels is 2% wide
         assert change / 1.03 < found <= change
+
+
+def test_noisy_signals_of_a_normal_prior_say_something_below_their_share():
+    """A share s of the variance is explained at the noise sqrt(v (1 - s) / s)."""
+
+    def error(sigma):
+        return 2.0 * sigma**2 / (2.0 + sigma**2)
+
+    for share in (0.03, 0.3):
+        level = math.sqrt(2.0 * (1 - share) / share)
+        found = informative_below(error, 1000.0, 0.001, share)
+        # the grid of 513 levels is 3% wide
+        assert level / 1.03 < found <= level * 1.0001
+    assert informative_below(error, 1000.0, 50.0) == 50.0
 
 
 @pytest.mark.parametrize(("high", "low", "num"), BAD_RANGES)

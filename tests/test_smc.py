@@ -173,23 +173,27 @@ def test_weaker_guidance_and_a_wider_twist_tend_to_the_same_posterior():
         assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
 
 
-@pytest.mark.parametrize("order", [1, 2])
+TILTED = {"order": 2, "spacing": "geometric", "tilt": 0.15}
+
+
+@pytest.mark.parametrize("settings", [{}, {"order": 2}, TILTED], ids=["1", "2", "tilted"])
 @pytest.mark.parametrize("case", CASES)
-def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case, order):
+def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case, settings):
     operator, y, options = CASES[case]
     model = one_bit_model(plane_prior(), operator, **options)
     grid = GridPosterior(Target.from_model(model, y))
     pyro.set_rng_seed(10)
     posterior = LookaheadSMC(
-        model, 4000, lookahead=2.0, num_levels=60, order=order, prior_step=SampleGiven(),
-        progress=False,
+        model, 4000, lookahead=2.0, num_levels=60, prior_step=SampleGiven(), progress=False,
+        **settings,
     ).run(y)  # fmt: skip
     assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.08
     assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.08)
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"order": 2, "num_levels": 24, "lookahead": 7.0, "softening": 400.0}]
+    "settings",
+    [{}, {"order": 2, "num_levels": 24, "lookahead": 7.0, "softening": 400.0}, TILTED],
 )
 def test_lookahead_finds_one_component_among_a_thousand(settings):
     generator = torch.Generator().manual_seed(21)
@@ -259,12 +263,13 @@ def test_lookahead_goes_on_with_more_particles_where_sweeps_are_long_walks():
     assert algorithm.walk_length(target, path, 1e12) == 1
 
 
-def test_lookahead_does_without_structure():
+@pytest.mark.parametrize("settings", [{}, TILTED], ids=["plain", "tilted"])
+def test_lookahead_does_without_structure(settings):
     y = torch.tensor(1.2)
     grid = GridPosterior(Target.from_model(radius_model, y))
     pyro.set_rng_seed(2)
     posterior = LookaheadSMC(
-        radius_model, 2000, num_levels=60, prior_step=SampleGiven(), progress=False
+        radius_model, 2000, num_levels=60, prior_step=SampleGiven(), progress=False, **settings
     ).run(y)
     # the coupling widens a noise of 0.3 to about sqrt(1.1) times that
     assert (moments(posterior) - grid_moments(grid)).abs().max() < 0.12
@@ -455,6 +460,9 @@ def test_guidance_needs_an_error_table():
         (LookaheadSMC, {"carry": 0.5}),
         (LookaheadSMC, {"num_levels": 0}),
         (LookaheadSMC, {"order": 3}),
+        (LookaheadSMC, {"spacing": "karras"}),
+        (LookaheadSMC, {"tilt": -0.1}),
+        (LookaheadSMC, {"tilt": math.nan}),
         (LookaheadSMC, {"softening": 0.0}),
         (LookaheadSMC, {"trust": 0.0}),
         (LookaheadSMC, {"trust": 1.5}),

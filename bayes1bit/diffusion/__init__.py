@@ -17,6 +17,7 @@ from bayes1bit.diffusion.levels import (
     ErrorTable,
     adapted_levels,
     geometric_levels,
+    informative_below,
     karras_levels,
     normal_below,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "from_guided_diffusion",
     "from_variance_preserving",
     "geometric_levels",
+    "informative_below",
     "karras_levels",
     "normal_below",
 ]

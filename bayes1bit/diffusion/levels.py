@@ -148,6 +148,31 @@ def normal_below(
     return float(grid[log_variance < log_variance[0] + tolerance][-1])
 
 
+def informative_below(
+    error: Callable[[float | Tensor], Tensor],
+    sigma_max: float,
+    sigma_min: float,
+    share: float = 0.03,
+) -> float:
+    """The level from which on a noisy signal says something about the clean one.
+
+    Above it a denoiser answers with the prior's mean, whatever it is given, and one reverse step
+    suffices.
+
+    Args:
+        error: Mean squared denoising error per dimension, such as ``prior.error``.
+        sigma_max: Largest level.
+        sigma_min: Smallest level.
+        share: Share of the prior's variance that the denoiser has to explain.
+
+    Returns:
+        The largest level at which it does, or ``sigma_min``.
+    """
+    grid = geometric_levels(sigma_max, sigma_min, _GRID)
+    known = error(grid) <= (1 - share) * error(sigma_max)
+    return float(grid[known.cpu()][0]) if known.any() else sigma_min
+
+
 def _log_variance(
     error: Callable[[float | Tensor], Tensor], sigma_max: float, sigma_min: float
 ) -> tuple[Tensor, Tensor]:
