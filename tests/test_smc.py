@@ -173,7 +173,7 @@ def test_weaker_guidance_and_a_wider_twist_tend_to_the_same_posterior():
         assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
 
 
-TILTED = {"order": 2, "spacing": "geometric", "tilt": 0.15}
+TILTED = {"order": 2, "spacing": "geometric", "tilt": 0.15, "growing": True}
 
 
 @pytest.mark.parametrize("settings", [{}, {"order": 2}, TILTED], ids=["1", "2", "tilted"])
@@ -261,6 +261,20 @@ def test_lookahead_goes_on_with_more_particles_where_sweeps_are_long_walks():
     assert 200 < counts[2] <= 1700
     assert algorithm.walk_length(target, path, 0.0) == 0
     assert algorithm.walk_length(target, path, 1e12) == 1
+
+
+def test_a_growing_cloud_has_what_the_denoiser_explains():
+    prior, sizes = plane_prior(), []
+    algorithm = LookaheadSMC(lambda: None, 100, lookahead=8.0, growing=True, progress=False)
+    levels = [*algorithm._levels(prior), 0.0]
+    for sigma in levels:
+        explained = 1 - float(prior.error(sigma) / prior.error(prior.sigma_max)) if sigma else 1.0
+        sizes.append(algorithm._size(prior, sigma))
+        assert sizes[-1] == pytest.approx(800 * min(1, max(2 * explained, 1 / 8)), abs=1)
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (100, 800)
+    algorithm.growing = False
+    assert {algorithm._size(prior, sigma) for sigma in levels} == {800}
 
 
 @pytest.mark.parametrize("settings", [{}, TILTED], ids=["plain", "tilted"])

@@ -42,6 +42,7 @@ from mode to mode, so that the modes' shares are those of the first part, and so
 noise of the estimate: a larger lookahead is worth more than more particles later.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal
@@ -69,6 +70,8 @@ from bayes1bit.weighted import Scheme, resample
 
 _PURE = 8
 """Particles for each one of the first level."""
+_GROWTH = 2.0
+"""Share of its particles that a growing cloud has for each share of the variance explained."""
 _FLOOR = 0.1
 """Effective share of particles to keep at a level."""
 _LAST_FLOOR = 0.25
@@ -97,6 +100,9 @@ class LookaheadSMC(AnnealedSMC):
             to where the prior acts as a normal.
         tilt: Share of the gradient of the data that particles look along, 0 for none; 0.15 is
             a good one. Each particle takes two calls a level then.
+        growing: Whether the cloud is smaller as long as the denoiser explains less than half of the
+            prior's variance, in proportion to what it explains. There particles differ in little,
+            and so many are not needed.
         trust: Factor of the lookahead's power. Below 1 weights are more even, which makes the
             evidence of a thousand samples more certain; a hundred miss more modes then.
         softening: Smallest u where the two parts may meet, in units of the noise variance. For a
@@ -134,6 +140,7 @@ class LookaheadSMC(AnnealedSMC):
         order: Literal[1, 2] = 1,
         spacing: Literal["adapted", "geometric"] = "adapted",
         tilt: float = 0.0,
+        growing: bool = False,
         trust: float = 1.0,
         softening: float = 12.0,
         efficiency: float = 0.8,
@@ -171,7 +178,7 @@ class LookaheadSMC(AnnealedSMC):
             raise InputError(f"softening must be positive, got {softening}")
         self.lookahead, self.carry = lookahead, carry
         self.num_levels, self.order, self.spacing, self.tilt = num_levels, order, spacing, tilt
-        self.trust, self.softening = trust, softening
+        self.growing, self.trust, self.softening = growing, trust, softening
 
     def num_particles(self, target: Target, path: Path, u: float) -> int:
         """``carry`` for each sample until the end, more where walks are long."""
@@ -195,7 +202,7 @@ class LookaheadSMC(AnnealedSMC):
         fractions = [0.0, *(0.5**i for i in range(_HALVINGS, 0, -1))]
         sharper = [sharpest.softened(u * fraction) for fraction in fractions]
         levels = self._levels(prior)
-        num = round(self.lookahead * self.num_samples)
+        num = self._size(prior, 0.0)
         # pure noise becomes the prior's mean, whichever it is, and noise of the next level
         x = prior.pure_noise(-(-num // _PURE) if len(levels) > 1 else num, levels[0])
         memory: dict[str, Any] = {}
@@ -219,7 +226,8 @@ class LookaheadSMC(AnnealedSMC):
             log_weights = after - before
             self.check_finite(log_weights, f"sigma = {sigma:.3g}")
             log_evidence += log_mean_exp(log_weights)
-            kept = resample(log_weights.softmax(0), num, self.resampling)
+            size = self._size(prior, sigma_next)
+            kept = resample(log_weights.softmax(0), size, self.resampling)
             if memory:
                 memory["clean"] = clean[kept]
             k, std = reverse_kernel(white, sigma, sigma_next)
@@ -235,6 +243,14 @@ class LookaheadSMC(AnnealedSMC):
         log_evidence += log_mean_exp(log_weights)
         x = x[resample(log_weights.softmax(0), num, self.resampling)]
         return x, likelihood.softening, log_evidence
+
+    def _size(self, prior: DiffusionPrior, sigma: float) -> int:
+        """Number of particles that go down to a level."""
+        num = round(self.lookahead * self.num_samples)
+        if not self.growing or sigma == 0:
+            return num
+        explained = 1 - float(prior.error(sigma) / prior.error(prior.sigma_max))
+        return math.ceil(num * min(1.0, max(_GROWTH * explained, 1 / _PURE)))
 
     def _levels(self, prior: DiffusionPrior) -> list[float]:
         """Levels of the lookahead from high to low; a normal prior needs but one."""
