@@ -29,12 +29,12 @@ may:
   mode a particle ends up, so that there u is taken as small as enough effective particles allow;
 * with a ``tilt`` particles look where the data lead them, and go there
   (:mod:`bayes1bit.infer.lookahead`). A level between the first and the last two then takes two
-  calls for each particle, but half as many particles know the shares better.
+  calls for each particle, but half as many particles know the shares better. A ``growing`` cloud
+  pays for that with particles of high noise, which hardly differ.
 
 The shares are those of the steps' own prior, too. Few steps of first order favour some modes over
 others, by a sixth of their weight for pictures; as many of second order over geometric levels do
 so by less than a twentieth.
-
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of few denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
@@ -100,9 +100,9 @@ class LookaheadSMC(AnnealedSMC):
             to where the prior acts as a normal.
         tilt: Share of the gradient of the data that particles look along, 0 for none; 0.15 is
             a good one. Each particle takes two calls a level then.
-        growing: Whether the cloud is smaller as long as the denoiser explains less than half of the
-            prior's variance, in proportion to what it explains. There particles differ in little,
-            and so many are not needed.
+        growing: Whether the cloud is smaller while the denoiser explains less than half of the
+            prior's variance, in proportion to what it explains. Particles differ in little there,
+            and fewer will do.
         trust: Factor of the lookahead's power. Below 1 weights are more even, which makes the
             evidence of a thousand samples more certain; a hundred miss more modes then.
         softening: Smallest u where the two parts may meet, in units of the noise variance. For a
