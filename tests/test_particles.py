@@ -9,6 +9,7 @@ from bayes1bit.infer.particles import (
     antithetic_noise,
     efficiency,
     log_mean_exp,
+    log_step_ratio,
     next_level,
     similarity_order,
 )
@@ -144,3 +145,12 @@ def test_resampling_in_order_of_similarity_keeps_shares():
     by_chance = [error(resample(weights, 64)) for _ in range(200)]
     in_order = [error(order[resample(weights[order], 64)]) for _ in range(200)]
     assert sum(in_order) < 0.6 * sum(by_chance)
+
+
+def test_the_ratio_of_steps_is_that_of_their_densities():
+    torch.manual_seed(0)
+    shift, noise = torch.randn(2, 5, 1, 3, dtype=torch.float64)
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    point = shift + noise
+    expected = (normal.log_prob(point) - normal.log_prob(noise)).flatten(1).sum(1)
+    torch.testing.assert_close(log_step_ratio(shift, noise), expected)

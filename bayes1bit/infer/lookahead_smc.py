@@ -62,7 +62,7 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
 from bayes1bit.infer.annealing import Path
 from bayes1bit.infer.lookahead import Lookahead, plain_lookahead, tilted_lookahead
-from bayes1bit.infer.particles import antithetic_noise, log_mean_exp
+from bayes1bit.infer.particles import antithetic_noise, log_mean_exp, log_step_ratio
 from bayes1bit.infer.prior_steps import PriorStep
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
@@ -237,7 +237,7 @@ class LookaheadSMC(AnnealedSMC):
                 x = mean + std * noise
                 if look.shift is not None:
                     shift = k * look.shift[kept]
-                    x, before = x + shift, before - _log_ratio(shift / std, noise)
+                    x, before = x + shift, before - log_step_ratio(shift / std, noise)
         x, log_weights = _last(likelihood, mean, std, before)
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)
@@ -262,17 +262,6 @@ class LookaheadSMC(AnnealedSMC):
             first = max(informative_below(prior.error, top, prior.sigma_min), last)
             levels = [top, *geometric_levels(first, last, num - 1).tolist()]
         return list(dict.fromkeys(levels))
-
-
-def _log_ratio(shift: Tensor, noise: Tensor) -> Tensor:
-    """Log of the step's density over that of one with its mean moved, shape (particles,).
-
-    Args:
-        shift: How far the mean was moved, in standard deviations, shape (particles, *event).
-        noise: The noise that was drawn about it, likewise.
-    """
-    shift, noise = shift.flatten(1), noise.flatten(1)
-    return -(0.5 * shift.square() + shift * noise).sum(1)
 
 
 def _last(

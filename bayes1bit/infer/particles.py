@@ -25,6 +25,20 @@ def efficiency(log_weights: Tensor) -> float:
     return 1.0 / (float(weights.square().sum()) * len(weights))
 
 
+def log_step_ratio(shift: Tensor, noise: Tensor) -> Tensor:
+    """Log density of a normal step over that of the same step with its mean moved.
+
+    Args:
+        shift: How far the mean was moved, in standard deviations, shape (particles, *event).
+        noise: The standard normal noise that was drawn about the moved mean, likewise.
+
+    Returns:
+        Log p - log q at the point that was drawn, shape (particles,).
+    """
+    shift, noise = shift.flatten(1), noise.flatten(1)
+    return -(0.5 * shift.square() + shift * noise).sum(1)
+
+
 def antithetic_noise(like: Tensor) -> Tensor:
     """Standard normal noise, opposite for each two neighbours.
 

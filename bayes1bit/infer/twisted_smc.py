@@ -36,7 +36,7 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer.algorithm import Algorithm, Draws
 from bayes1bit.infer.annealing import sweep
 from bayes1bit.infer.moment_matched import check_error, guide
-from bayes1bit.infer.particles import efficiency, log_mean_exp
+from bayes1bit.infer.particles import efficiency, log_mean_exp, log_step_ratio
 from bayes1bit.infer.prior_steps import PriorStep, ReverseDiffusion
 from bayes1bit.infer.smoothing import SmoothedLikelihood
 from bayes1bit.infer.target import Target
@@ -136,11 +136,7 @@ class TwistedSMC(Algorithm):
             x = torch.lerp(x, clean, k) + std * noise
             if shift is not None:
                 x = x + k * shift
-                # log p - log q of two normals that differ by the shift of their means
-                scaled = (k / std * shift).flatten(1)
-                log_weights = log_weights - (
-                    0.5 * scaled.square() + scaled * noise.flatten(1)
-                ).sum(1)
+                log_weights = log_weights + log_step_ratio(k / std * shift, noise)
             before = value
         log_weights = log_weights + likelihood(x, 0.0) - before
         self.check_finite(log_weights, "sigma = 0")
