@@ -33,8 +33,7 @@ may:
   pays for that with particles of high noise, which hardly differ.
 
 The shares are those of the steps' own prior, too. Few steps of first order favour some modes over
-others, by a sixth of their weight for pictures; as many of second order over geometric levels do
-so by less than a twentieth.
+others; as many of second order over geometric levels do so much less.
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of few denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
