@@ -20,8 +20,9 @@ signal of another noisy one, :math:`x_a + a^2 \theta`, and its mean is
 
 With :math:`\theta = s\, g`, g the gradient of the smoothed log-likelihood at D, one more call of
 the denoiser shows where the data lead, and the bound, smoothed by the same error, is the estimate.
-The bound is highest near s = 1/2, but it follows h best where signals are moved less. A reverse step to :math:`D_\theta` in place of D is a proposal that
-knows the data (Guarniero, Johansen and Lee, JASA 2017; for diffusions Wu et al., NeurIPS 2023).
+The bound is highest near s = 1/2, but it follows h best where signals are moved less. A reverse
+step to :math:`D_\theta` in place of D is a proposal that knows the data (Guarniero, Johansen and
+Lee, JASA 2017; for diffusions Wu et al., NeurIPS 2023).
 """
 
 from collections.abc import Sequence
