@@ -23,10 +23,11 @@ may:
   (:func:`~bayes1bit.infer.confidence.separating_variance`);
 * neighbours take opposite noise (:func:`~bayes1bit.infer.particles.antithetic_noise`): of two
   particles that could still become either of two modes, one then turns to each;
-* the last step goes to zero from where the prior acts as a normal. For one-bit data of a
-  row-orthogonal operator it draws from that normal given the data, exactly, so that no weight is
-  left. The weight before that draw is an integral over the normal, with no noise from where in its
-  mode a particle ends up, so that there u is taken as small as enough effective particles allow;
+* the last step goes to zero from where the prior acts as a normal. One-bit data it draws from that
+  normal given the data: exactly, with no weight left, for a row-orthogonal operator, else output
+  by output with a weight (:mod:`bayes1bit.infer.sequential_draw`). The weight before that draw is
+  an integral over the normal, with no noise from where in its mode a particle ends up, so that
+  there u is taken as small as enough effective particles allow;
 * with a ``tilt`` particles look where the data lead them, and go there
   (:mod:`bayes1bit.infer.lookahead`). A level between the first and the last two then takes two
   calls for each particle, but half as many particles know the shares better. A ``growing`` cloud
@@ -212,7 +213,7 @@ class LookaheadSMC(AnnealedSMC):
             floor = _FLOOR
             if sigma_next == 0:
                 look = Lookahead(sharpest.features(clean), error, error)
-                if sharpest.can_draw:
+                if sharpest.is_one_bit:
                     ladder, floor = sharper + ladder, _LAST_FLOOR
             elif self.tilt > 0 and levels[0] > sigma and sigma_next > levels[-1]:
                 look = tilted_lookahead(prior, sharpest, x, clean, sigma, self.tilt)
@@ -237,7 +238,8 @@ class LookaheadSMC(AnnealedSMC):
                 if look.shift is not None:
                     shift = k * look.shift[kept]
                     x, before = x + shift, before - log_step_ratio(shift / std, noise)
-        x, log_weights = _last(likelihood, mean, std, before)
+        x, estimate = likelihood.draw(mean, std**2)
+        log_weights = estimate - before
         self.check_finite(log_weights, "sigma = 0")
         log_evidence += log_mean_exp(log_weights)
         x = x[resample(log_weights.softmax(0), num, self.resampling)]
@@ -261,14 +263,3 @@ class LookaheadSMC(AnnealedSMC):
             first = max(informative_below(prior.error, top, prior.sigma_min), last)
             levels = [top, *geometric_levels(first, last, num - 1).tolist()]
         return list(dict.fromkeys(levels))
-
-
-def _last(
-    likelihood: SmoothedLikelihood, mean: Tensor, std: float, before: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Clean signals from the normal law of the last step, and their log weights."""
-    x = likelihood.draw(mean, std**2)
-    if x is not None:
-        return x, x.new_zeros(len(x))
-    x = mean + std * torch.randn_like(mean)
-    return x, likelihood(x, 0.0) - before

@@ -89,6 +89,17 @@ class OneBitForm:
             link=link,
         )
 
+    def select(self, measurements: slice) -> "OneBitForm":
+        """The form of some of the measurements."""
+        flip = self.flip[..., measurements] if isinstance(self.flip, Tensor) else self.flip
+        return OneBitForm(
+            y=self.y[..., measurements],
+            threshold=self.threshold[..., measurements],
+            scale=self.scale[..., measurements],
+            flip=flip,
+            link=self.link,
+        )
+
     def log_likelihood(self, t: Tensor) -> Tensor:
         """Log-likelihood of each measurement given ``t`` of shape (particles, m)."""
         observation = OneBit(
@@ -129,7 +140,7 @@ class OneBitForm:
 
     @torch.no_grad()
     def draw_output(
-        self, mean: Tensor, variance: Tensor | float, extra_noise: float = 0.0
+        self, mean: Tensor, variance: Tensor | float, extra_noise: Tensor | float = 0.0
     ) -> Tensor:
         """Draw ``t`` from N(t; mean, variance) p(y given t), exactly.
 
@@ -143,7 +154,7 @@ class OneBitForm:
         """
         difference = mean - self.threshold
         _, excess, noise_variance = self._draw_excess(difference, variance + extra_noise)
-        noise_variance = noise_variance + extra_noise
+        noise_variance = (noise_variance + extra_noise).clamp(min=0.0)
         gain = variance / (variance + noise_variance)
         deviation = (gain * noise_variance).sqrt()
         return mean + gain * excess + deviation * torch.randn_like(mean)

@@ -13,12 +13,15 @@ power :math:`1 / (1 + h r^2)`.
 """
 
 from copy import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from bayes1bit.infer.gibbs_step import gram_matrix
 from bayes1bit.infer.langevin_step import largest_curvature
 from bayes1bit.infer.moments import prior_mean, typical_distance
+from bayes1bit.infer.sequential_draw import draw_in_turn
 from bayes1bit.infer.softening import Softening
 from bayes1bit.infer.target import Target
 
@@ -43,6 +46,13 @@ class SmoothedLikelihood:
                 centre = prior_mean(target.prior)[None]
             rho = typical_distance(target.prior)
             self._largest_curvature = float(largest_curvature(target, centre, rho))
+
+    @cached_property
+    def gram(self) -> Tensor | None:
+        """``A A^T`` of one-bit data, (m, m) in float64; None where rows are orthogonal."""
+        if self.soft is None or self.soft.structure.row_gram is not None:
+            return None
+        return gram_matrix(self.soft.structure.operator)
 
     def softened(self, softening: float) -> "SmoothedLikelihood":
         """The same likelihood at another softening."""
@@ -90,23 +100,33 @@ class SmoothedLikelihood:
         return features / (1 + self.softening + variance * self._largest_curvature)
 
     @property
-    def can_draw(self) -> bool:
-        """Whether :meth:`draw` draws: data are one-bit, and rows orthogonal."""
-        return self.soft is not None and self.soft.structure.row_gram is not None
+    def is_one_bit(self) -> bool:
+        """Whether data are one-bit measurements, so that :meth:`draw` knows them."""
+        return self.soft is not None
 
-    def draw(self, mean: Tensor, variance: float) -> Tensor | None:
-        """Draw signals from N(mean, variance I) times the likelihood, where that can be done.
+    def draw(self, mean: Tensor, variance: float) -> tuple[Tensor, Tensor]:
+        """Draw signals that are N(mean, variance I) before the data, with weights.
+
+        One-bit data are drawn with: exactly if rows are orthogonal, where weights are the smoothed
+        likelihood, and in turn if not (:mod:`bayes1bit.infer.sequential_draw`). For other data
+        the draw is of the normal law, weighted by the likelihood.
 
         Args:
             mean: Centres, shape (particles, *event).
             variance: Variance of the normal law per dimension.
 
         Returns:
-            One signal per centre, or None unless data are one-bit and rows orthogonal.
+            One signal per centre, and the log of its weight, shape (particles,), whose expectation
+            is the likelihood averaged over the normal law.
         """
-        if self.soft is None or self.soft.structure.row_gram is None:
-            return None
+        if self.soft is None:
+            x = mean + variance**0.5 * torch.randn_like(mean)
+            return x, self(x, 0.0)
+        if self.gram is not None:
+            return draw_in_turn(self.soft, self.gram, mean, variance, self.softening)
         structure = self.soft.structure
+        assert structure.row_gram is not None
         t = structure.apply(mean)
-        t = self.soft.draw_output(t, self.soft.structure.row_gram * variance, self.softening)
-        return structure.draw_given_output(mean, variance, t)
+        log_weight = self.of_features(t, variance)
+        t = self.soft.draw_output(t, structure.row_gram * variance, self.softening)
+        return structure.draw_given_output(mean, variance, t), log_weight
