@@ -173,10 +173,12 @@ def test_weaker_guidance_and_a_wider_twist_tend_to_the_same_posterior():
         assert posterior.log_evidence == pytest.approx(float(grid.log_evidence), abs=0.12)
 
 
-TILTED = {"order": 2, "spacing": "geometric", "tilt": 0.15, "growing": True}
+PLAIN = {"spacing": "adapted", "tilt": 0.0, "growing": False}
 
 
-@pytest.mark.parametrize("settings", [{}, {"order": 2}, TILTED], ids=["1", "2", "tilted"])
+@pytest.mark.parametrize(
+    "settings", [{}, PLAIN, {**PLAIN, "order": 1}], ids=["tilted", "plain", "first-order"]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case, settings):
     operator, y, options = CASES[case]
@@ -193,7 +195,7 @@ def test_lookahead_smc_gives_the_grid_posterior_and_its_evidence(case, settings)
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"order": 2, "num_levels": 24, "lookahead": 7.0, "softening": 400.0}, TILTED],
+    [{}, {**PLAIN, "num_levels": 24, "lookahead": 7.0, "softening": 400.0}, {**PLAIN, "order": 1}],
 )
 def test_lookahead_finds_one_component_among_a_thousand(settings):
     generator = torch.Generator().manual_seed(21)
@@ -225,7 +227,7 @@ def test_lookahead_is_exact_for_one_normal_component():
     algorithm = LookaheadSMC(model, 64, progress=False)
     pyro.set_rng_seed(6)
     x, u, log_evidence = algorithm.first_cloud(target, path_of(target))
-    assert (len(x), u) == (17 * 64, 0.0)
+    assert (len(x), u) == (15 * 64, 0.0)
     # all that is random is the draw, and the denoised signal that pure noise leaves
     assert log_evidence == pytest.approx(exact, abs=0.005)
     estimates = [algorithm.draw(target).log_evidence for _ in range(100)]
@@ -258,14 +260,14 @@ def test_lookahead_goes_on_with_more_particles_where_sweeps_are_long_walks():
     path, algorithm = path_of(target), LookaheadSMC(model, 100, carry=2.0, progress=False)
     counts = [algorithm.num_particles(target, path, u) for u in (0.0, 1e-6, 1.0, 100.0)]
     assert counts[:2] == [100, 200]
-    assert 200 < counts[2] <= 1700
+    assert 200 < counts[2] <= 1500
     assert algorithm.walk_length(target, path, 0.0) == 0
     assert algorithm.walk_length(target, path, 1e12) == 1
 
 
 def test_a_growing_cloud_has_what_the_denoiser_explains():
     prior, sizes = plane_prior(), []
-    algorithm = LookaheadSMC(lambda: None, 100, lookahead=8.0, growing=True, progress=False)
+    algorithm = LookaheadSMC(lambda: None, 100, lookahead=8.0, progress=False)
     levels = [*algorithm._levels(prior), 0.0]
     for sigma in levels:
         explained = 1 - float(prior.error(sigma) / prior.error(prior.sigma_max)) if sigma else 1.0
@@ -277,7 +279,7 @@ def test_a_growing_cloud_has_what_the_denoiser_explains():
     assert {algorithm._size(prior, sigma) for sigma in levels} == {800}
 
 
-@pytest.mark.parametrize("settings", [{}, TILTED], ids=["plain", "tilted"])
+@pytest.mark.parametrize("settings", [{}, PLAIN], ids=["tilted", "plain"])
 def test_lookahead_does_without_structure(settings):
     y = torch.tensor(1.2)
     grid = GridPosterior(Target.from_model(radius_model, y))

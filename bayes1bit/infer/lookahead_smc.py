@@ -12,14 +12,19 @@ will become, the denoised signal:
 
 This is the twisted particle filter (Whiteley and Lee, Annals of Statistics 2014; for diffusions Wu
 et al., NeurIPS 2023) without guidance: a step needs no backward pass, and many particles can be
-had in place of a few steered ones. Four things keep the shares of modes from drifting, and a fifth
-may:
+had in place of a few steered ones. Six things keep the shares of modes from drifting:
 
 * its target is not the posterior but :math:`\pi_u` on the way to it, where the data are softened
   by an extra noise variance u and modes still share the mass. Where a level's weights would leave
   too few particles effective, u is taken larger there;
-* the lookahead is taken to a power :math:`\beta`, most of the slope by which what the data
-  will say of two particles follows what they say of their denoised signals
+* particles look where the data lead them, and go there (``tilt``,
+  :mod:`bayes1bit.infer.lookahead`). A level between the first and the last two takes two calls for
+  each particle then, but half as many particles know the shares better. Those of high noise hardly
+  differ, and are fewer (``growing``);
+* steps of second order over geometric levels keep the shares that the prior has itself. Few steps
+  of first order favour some modes over others;
+* without a tilt the lookahead is taken to a power :math:`\beta`, most of the slope by which what
+  the data will say of two particles follows what they say of their denoised signals
   (:func:`~bayes1bit.infer.confidence.separating_variance`);
 * neighbours take opposite noise (:func:`~bayes1bit.infer.particles.antithetic_noise`): of two
   particles that could still become either of two modes, one then turns to each;
@@ -27,14 +32,7 @@ may:
   normal given the data: exactly, with no weight left, for a row-orthogonal operator, else output
   by output with a weight (:mod:`bayes1bit.infer.sequential_draw`). The weight before that draw is
   an integral over the normal, with no noise from where in its mode a particle ends up, so that
-  there u is taken as small as enough effective particles allow;
-* with a ``tilt`` particles look where the data lead them, and go there
-  (:mod:`bayes1bit.infer.lookahead`). A level between the first and the last two then takes two
-  calls for each particle, but half as many particles know the shares better. A ``growing`` cloud
-  pays for that with particles of high noise, which hardly differ.
-
-The shares are those of the steps' own prior, too. Few steps of first order favour some modes over
-others; as many of second order over geometric levels do so much less.
+  there u is taken as small as enough effective particles allow.
 
 From :math:`\pi_u` annealed SMC goes on to the posterior with sweeps of few denoiser calls
 (:mod:`bayes1bit.infer.annealed_smc`). Both parts estimate a factor of p(y). The sweeps do not lead
@@ -92,19 +90,18 @@ class LookaheadSMC(AnnealedSMC):
         carry: Particles per sample of the second part, whose last step keeps one. Where sweeps
             are still long walks there are more, up to ``lookahead``.
         num_levels: Noise levels of the lookahead.
-        order: Order of its reverse steps: 1 for variance-corrected ones, or 2 for stochastic
-            multistep ones, which keep more of what moves together, and want geometric levels or
-            18 adapted ones.
-        spacing: Where the levels lie: ``"adapted"`` to where the prior is least normal, or
-            ``"geometric"``, with a constant ratio from where noisy signals begin to say something
-            to where the prior acts as a normal.
-        tilt: Share of the gradient of the data that particles look along, 0 for none; 0.15 is
-            a good one. Each particle takes two calls a level then.
+        order: Order of its reverse steps: 2 for stochastic multistep ones, which keep more of what
+            moves together, and want geometric levels or 18 adapted ones, or 1 for
+            variance-corrected ones.
+        spacing: Where the levels lie: ``"geometric"``, with a constant ratio from where noisy
+            signals begin to say something to where the prior acts as a normal, or ``"adapted"`` to
+            where the prior is least normal.
+        tilt: Share of the gradient of the data that particles look along, 0 for none. With a tilt
+            each particle takes two calls a level.
         growing: Whether the cloud is smaller while the denoiser explains less than half of the
-            prior's variance, in proportion to what it explains. Particles differ in little there,
-            and fewer will do.
-        trust: Factor of the lookahead's power. Below 1 weights are more even, which makes the
-            evidence of a thousand samples more certain; a hundred miss more modes then.
+            prior's variance, in proportion to what it explains. Particles differ in little there.
+        trust: Factor of the power of a lookahead without tilt. Below 1 weights are more even, and
+            the evidence of a thousand samples is more certain; a hundred miss more modes then.
         softening: Smallest u where the two parts may meet, in units of the noise variance. For a
             likelihood that is not one-bit, the data count with the power ``1 / (1 + softening)``
             there.
@@ -124,8 +121,8 @@ class LookaheadSMC(AnnealedSMC):
     paper = "bayes1bit; after Whiteley and Lee, Ann. Stat. 2014 and Wu et al., NeurIPS 2023"
     assumptions = "prior with an error table; differentiable likelihood"
     cost = (
-        "about 210: 11 calls for each of 17 particles, then a few levels of one for 3, and 4; "
-        "400 to 650 with trained priors, whose levels take longer walks"
+        "about 225: 14 levels of two calls for up to 15 particles, a few of one for 3, and 4; "
+        "330 to 450 with trained priors, whose levels take longer walks"
     )
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
@@ -134,15 +131,15 @@ class LookaheadSMC(AnnealedSMC):
         model: Callable[..., Any],
         num_samples: int = 64,
         *,
-        lookahead: float = 17.0,
+        lookahead: float = 15.0,
         carry: float = 3.0,
-        num_levels: int = 12,
-        order: Literal[1, 2] = 1,
-        spacing: Literal["adapted", "geometric"] = "adapted",
-        tilt: float = 0.0,
-        growing: bool = False,
+        num_levels: int = 14,
+        order: Literal[1, 2] = 2,
+        spacing: Literal["adapted", "geometric"] = "geometric",
+        tilt: float = 0.15,
+        growing: bool = True,
         trust: float = 1.0,
-        softening: float = 12.0,
+        softening: float = 4.0,
         efficiency: float = 0.8,
         num_sweeps: int = 4,
         prior_step: PriorStep | None = None,
