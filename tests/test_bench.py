@@ -18,7 +18,7 @@ from bayes1bit.bench.recovery import (
     shown_pictures,
 )
 from bayes1bit.bench.recovery_figure import plot_recovery
-from bayes1bit.bench.reverse import reverse_table
+from bayes1bit.bench.reverse import reverse_table, shares_table
 from bayes1bit.bench.runs import FinishedRuns
 from bayes1bit.bench.speed import compare, operator_memory, target_overhead
 from bayes1bit.bench.table import format_table
@@ -27,6 +27,7 @@ from bayes1bit.errors import InputError
 from bayes1bit.infer import BIHT, DiffOneBit, ProximalStep, SplitGibbsSMC
 
 SHAPE = (1, 16, 16)
+SOLVERS = ("VarianceCorrected", "StochasticMultistep")
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +365,25 @@ def test_reverse_table_shows_the_variance_that_plain_steps_lose():
     assert abs(errors["VarianceCorrected()"]) < 2
     assert -45 < errors["Ancestral()"] < -30
     assert all(row["NFE"] == (19 if row["solver"] == "Heun()" else 10) for row in rows)
+
+
+def test_shares_table_shows_which_components_first_order_steps_prefer():
+    """Near its pictures one component is lonely; steps of second order mind it less."""
+    torch.manual_seed(0)
+    means = torch.randn(1, 64) + 0.3 * torch.randn(6, 64)
+    means[0] = torch.randn(64)
+    rows = shares_table(means, steps=(6,), num_samples=20_000)
+    assert [row["levels"] for row in rows] == ["adapted"] * 2 + ["geometric"] * 2
+    assert {row["steps"] for row in rows} == {6}
+    uneven = {(row["levels"], row["solver"]): row["uneven %"] for row in rows}
+    # six equal shares of 20,000 walks
+    assert all(
+        row["chance %"] == pytest.approx(100 * math.sqrt(5 / 20_000), rel=0.1) for row in rows
+    )
+    for spacing in ("adapted", "geometric"):
+        first, second = (uneven[spacing, f"{name}()"] for name in SOLVERS)
+        assert second < first
+        assert first > 5
 
 
 def test_speed_tables_have_finite_ratios():

@@ -1,5 +1,6 @@
 """Noise levels against their defining equations, and error tables against known laws."""
 
+import itertools
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from bayes1bit.diffusion.levels import (
     geometric_levels,
     informative_below,
     karras_levels,
+    levels_to_normal,
     normal_below,
 )
 from bayes1bit.diffusion.mixture import GaussianMixturePrior
@@ -311,3 +313,25 @@ def test_adapted_levels_refuse_a_wrong_count_or_floor():
     for floor in (0.0, -1.0, math.nan):
         with pytest.raises(InputError, match="floor must be positive"):
             adapted_levels(constant_variance, 1.0, 0.1, 5, floor=floor)
+
+
+@pytest.mark.parametrize("spacing", ["geometric", "adapted"])
+def test_a_walk_goes_from_pure_noise_to_where_the_prior_is_normal(spacing):
+    prior = GaussianMixturePrior(torch.tensor([[-1.0], [1.0]]), 0.1, sigma_max=80.0)
+    levels = levels_to_normal(prior.error, 80.0, 0.01, 9, spacing)
+    last = normal_below(prior.error, 80.0, 0.01)
+    assert levels == sorted(levels, reverse=True)
+    assert len(levels) == 9
+    assert levels[0] == 80.0
+    assert levels[-1] == pytest.approx(last)
+    assert levels_to_normal(prior.error, 80.0, 0.01, 1, spacing) == [80.0]
+    if spacing == "geometric":
+        assert levels[1] == pytest.approx(informative_below(prior.error, 80.0, 0.01))
+        ratios = [low / high for high, low in itertools.pairwise(levels[1:])]
+        assert ratios == pytest.approx([ratios[0]] * 7)
+
+
+def test_a_normal_prior_needs_one_level():
+    normal = GaussianMixturePrior(torch.zeros(1, 3), 0.5, sigma_max=80.0)
+    for spacing in ("geometric", "adapted"):
+        assert levels_to_normal(normal.error, 80.0, 0.01, 9, spacing) == [80.0]

@@ -1,10 +1,11 @@
-"""How well each reverse solver keeps the spread of a prior: ``bayes1bit bench reverse``.
+"""How well reverse solvers keep a prior: ``bayes1bit bench reverse``.
 
 The prior is a mixture whose components are pictures, each with standard deviation 0.25 about it.
-A solver that walks from pure noise to a picture in few steps should leave exactly that spread.
+A solver that walks from pure noise to a picture in few steps should leave exactly that spread, and
+lead to every picture equally often.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ from bayes1bit.diffusion import (
     VarianceCorrected,
     count_evaluations,
     karras_levels,
+    levels_to_normal,
 )
+from bayes1bit.diffusion.levels import Spacing
 
 SCALE = 0.25
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.01
@@ -69,4 +72,44 @@ def reverse_table(
                     "components": len(nearest.unique()),
                 }
             )
+    return rows
+
+
+def shares_table(
+    means: Tensor, *, steps: tuple[int, ...] = (8, 14), num_samples: int = 20_000
+) -> list[dict[str, Any]]:
+    """See how evenly the walks of lookahead SMC end in components of equal weight.
+
+    Args:
+        means: Component means, shape (components, *event).
+        steps: Numbers of levels to try (:func:`~bayes1bit.diffusion.levels.levels_to_normal`).
+        num_samples: Walks for each row.
+
+    Returns:
+        One row per number of steps, spacing and solver: the standard deviation of the components'
+        shares over their mean, less what chance gives; and what chance gives, which a difference
+        has to exceed to be one.
+    """
+    prior = GaussianMixturePrior(means, SCALE, sigma_max=SIGMA_MAX, sigma_min=SIGMA_MIN)
+    num_components, rows = len(prior.means), []
+    for num in steps:
+        for spacing in get_args(Spacing):
+            walk = levels_to_normal(prior.error, SIGMA_MAX, SIGMA_MIN, num, spacing)
+            levels = torch.tensor([*walk, 0.0])
+            for solver in (VarianceCorrected(), StochasticMultistep()):
+                with torch.no_grad():
+                    noise = SIGMA_MAX * torch.randn(num_samples, *prior.event_shape).to(means)
+                    probs = prior.component_log_probs(solver(prior, noise, levels)).exp().double()
+                shares = num_components * probs
+                chance = float(shares.var(0).mean() / num_samples)
+                excess = float(shares.mean(0).var()) - chance
+                rows.append(
+                    {
+                        "steps": len(walk),
+                        "levels": spacing,
+                        "solver": repr(solver),
+                        "uneven %": round(100 * max(excess, 0.0) ** 0.5, 1),
+                        "chance %": round(100 * chance**0.5, 1),
+                    }
+                )
     return rows

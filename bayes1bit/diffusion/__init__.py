@@ -19,6 +19,7 @@ from bayes1bit.diffusion.levels import (
     geometric_levels,
     informative_below,
     karras_levels,
+    levels_to_normal,
     normal_below,
 )
 from bayes1bit.diffusion.mixed import MixedPrior
@@ -66,5 +67,6 @@ __all__ = [
     "geometric_levels",
     "informative_below",
     "karras_levels",
+    "levels_to_normal",
     "normal_below",
 ]

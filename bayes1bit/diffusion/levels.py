@@ -7,11 +7,15 @@ honest step must add (:class:`bayes1bit.diffusion.solvers.VarianceCorrected`).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bayes1bit.errors import InputError
+
+Spacing = Literal["adapted", "geometric"]
+"""Where the levels of a walk lie."""
 
 _GRID = 513
 
@@ -171,6 +175,38 @@ def informative_below(
     grid = geometric_levels(sigma_max, sigma_min, _GRID)
     known = error(grid) <= (1 - share) * error(sigma_max)
     return float(grid[known.cpu()][0]) if known.any() else sigma_min
+
+
+def levels_to_normal(
+    error: Callable[[float | Tensor], Tensor],
+    sigma_max: float,
+    sigma_min: float,
+    num: int,
+    spacing: Spacing = "geometric",
+) -> list[float]:
+    """Levels of a reverse walk from pure noise to where one more step, to zero, suffices.
+
+    Args:
+        error: Mean squared denoising error per dimension, such as ``prior.error``.
+        sigma_max: The first level, pure noise.
+        sigma_min: Smallest level; the last of the walk is :func:`normal_below`.
+        num: Number of levels.
+        spacing: ``"geometric"``, with a constant ratio from :func:`informative_below` on, or
+            ``"adapted"``, as :func:`adapted_levels` has them.
+
+    Returns:
+        Different levels from high to low, ``num`` or, where the prior is normal, less.
+
+    Raises:
+        InputError: If the range is empty or ``num`` is less than 1.
+    """
+    last = normal_below(error, sigma_max, sigma_min)
+    if spacing == "adapted" or num == 1:
+        levels = adapted_levels(error, sigma_max, last, num).tolist()
+    else:
+        first = max(informative_below(error, sigma_max, sigma_min), last)
+        levels = [sigma_max, *geometric_levels(first, last, num - 1).tolist()]
+    return list(dict.fromkeys(levels))
 
 
 def _log_variance(

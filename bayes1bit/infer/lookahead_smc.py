@@ -48,13 +48,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bayes1bit.diffusion import (
-    DiffusionPrior,
-    adapted_levels,
-    geometric_levels,
-    informative_below,
-    normal_below,
-)
+from bayes1bit.diffusion import DiffusionPrior, levels_to_normal
+from bayes1bit.diffusion.levels import Spacing
 from bayes1bit.diffusion.solvers import extrapolate, reverse_kernel
 from bayes1bit.errors import InputError
 from bayes1bit.infer.annealed_smc import AnnealedSMC
@@ -135,7 +130,7 @@ class LookaheadSMC(AnnealedSMC):
         carry: float = 3.0,
         num_levels: int = 14,
         order: Literal[1, 2] = 2,
-        spacing: Literal["adapted", "geometric"] = "geometric",
+        spacing: Spacing = "geometric",
         tilt: float = 0.15,
         growing: bool = True,
         trust: float = 1.0,
@@ -252,11 +247,5 @@ class LookaheadSMC(AnnealedSMC):
 
     def _levels(self, prior: DiffusionPrior) -> list[float]:
         """Levels of the lookahead from high to low; a normal prior needs but one."""
-        top, num = prior.sigma_max, self.num_levels
-        last = normal_below(prior.error, top, prior.sigma_min)
-        if self.spacing == "adapted" or num == 1:
-            levels = adapted_levels(prior.error, top, last, num).tolist()
-        else:
-            first = max(informative_below(prior.error, top, prior.sigma_min), last)
-            levels = [top, *geometric_levels(first, last, num - 1).tolist()]
-        return list(dict.fromkeys(levels))
+        top, bottom = prior.sigma_max, prior.sigma_min
+        return levels_to_normal(prior.error, top, bottom, self.num_levels, self.spacing)
