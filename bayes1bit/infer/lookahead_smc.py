@@ -117,7 +117,7 @@ class LookaheadSMC(AnnealedSMC):
     assumptions = "prior with an error table; differentiable likelihood"
     cost = (
         "about 225: 14 levels of two calls for up to 15 particles, a few of one for 3, and 4; "
-        "330 to 450 with trained priors, whose levels take longer walks"
+        "300 to 450 with trained priors, whose levels take longer walks"
     )
     exactness = "as particles and levels grow and the reverse diffusion becomes exact"
 
