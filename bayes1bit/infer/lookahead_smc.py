@@ -5,7 +5,7 @@ path, where the coupling becomes too small for a sweep to lead from one mode to 
 particle has reached by then is lost, and the right mode may have less than a thousandth of the
 mass there. Lookahead particles find such modes. They go down in the noise of the signal instead,
 from pure noise, by the reverse steps of the prior, and are weighted by the likelihood of what they
-will become, the denoised signal:
+will become, in its plainest form the denoised signal:
 
 .. math:: w = \psi_b(x_b) / \psi_a(x_a), \qquad
           \psi_a(x_a) = L_u\big(D(x_a, a);\, r^2(a)\big)^{\beta(a)} .
