@@ -335,3 +335,8 @@ def test_a_normal_prior_needs_one_level():
     normal = GaussianMixturePrior(torch.zeros(1, 3), 0.5, sigma_max=80.0)
     for spacing in ("geometric", "adapted"):
         assert levels_to_normal(normal.error, 80.0, 0.01, 9, spacing) == [80.0]
+
+
+def test_a_walk_names_the_number_of_levels_that_it_was_given():
+    with pytest.raises(InputError, match="must be at least 1, got 0"):
+        levels_to_normal(constant_variance, 20.0, 0.05, 0)

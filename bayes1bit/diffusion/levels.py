@@ -201,7 +201,7 @@ def levels_to_normal(
         InputError: If the range is empty or ``num`` is less than 1.
     """
     last = normal_below(error, sigma_max, sigma_min)
-    if spacing == "adapted" or num == 1:
+    if spacing == "adapted" or num <= 1:
         levels = adapted_levels(error, sigma_max, last, num).tolist()
     else:
         first = max(informative_below(error, sigma_max, sigma_min), last)
