@@ -12,9 +12,9 @@ from bayes1bit.diffusion.adapters import (
     from_variance_preserving,
 )
 from bayes1bit.diffusion.denoiser import Denoiser, KarrasDenoiser
+from bayes1bit.diffusion.error_table import ErrorTable
 from bayes1bit.diffusion.evaluations import count_evaluations
 from bayes1bit.diffusion.levels import (
-    ErrorTable,
     adapted_levels,
     geometric_levels,
     informative_below,

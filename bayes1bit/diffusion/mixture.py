@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from bayes1bit.diffusion.denoiser import Denoiser
-from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
+from bayes1bit.diffusion.error_table import ErrorTable
+from bayes1bit.diffusion.levels import geometric_levels
 from bayes1bit.diffusion.prior import DiffusionPrior
 from bayes1bit.diffusion.solvers import ReverseSolver
 from bayes1bit.errors import InputError

@@ -32,7 +32,7 @@ class DiffusionPrior(TorchDistribution):
         sigma_min: Smallest level of reverse diffusion; the prior below it is the denoiser's word.
         sigma_max: Largest level, at which the noisy prior is taken as ``N(0, sigma_max^2 I)``.
         error: Mean squared denoising error per dimension as a function of sigma, for instance an
-            :class:`~bayes1bit.diffusion.levels.ErrorTable`.
+            :class:`~bayes1bit.diffusion.error_table.ErrorTable`.
         data_range: Lowest and highest value a clean signal can take, where there is one.
         solver: Reverse solver of :meth:`sample_given`. By default ``VarianceCorrected()`` where
             the error is known, ``Ancestral()`` otherwise.

@@ -43,7 +43,7 @@ noise of the estimate: a larger lookahead is worth more than more particles late
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -160,7 +160,7 @@ class LookaheadSMC(AnnealedSMC):
             raise InputError(f"num_levels must be at least 1, got {num_levels}")
         if order not in (1, 2):
             raise InputError(f"order must be 1 or 2, got {order}")
-        if spacing not in ("adapted", "geometric"):
+        if spacing not in get_args(Spacing):
             raise InputError(f'spacing must be "adapted" or "geometric", got {spacing!r}')
         if not tilt >= 0:
             raise InputError(f"tilt must not be negative, got {tilt}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bayes1bit.diffusion.levels import ErrorTable
+from bayes1bit.diffusion.error_table import ErrorTable
 from bayes1bit.diffusion.training.held_out import Comparison, expected_loss, first_memorising
 from bayes1bit.diffusion.training.recipe import Recipe
 from bayes1bit.files import complete_or_absent

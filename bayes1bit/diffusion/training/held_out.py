@@ -178,7 +178,7 @@ def expected_loss(error: Callable[[Tensor], Tensor], noise: NoiseSettings) -> fl
 
     Args:
         error: Mean squared error per dimension, such as an
-            :class:`~bayes1bit.diffusion.levels.ErrorTable`.
+            :class:`~bayes1bit.diffusion.error_table.ErrorTable`.
         noise: The ``[noise]`` table of the recipe.
     """
     sigma = training_levels(noise, 1000)

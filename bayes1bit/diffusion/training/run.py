@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from bayes1bit.diffusion.denoiser import KarrasDenoiser
-from bayes1bit.diffusion.levels import ErrorTable, geometric_levels
+from bayes1bit.diffusion.error_table import ErrorTable
+from bayes1bit.diffusion.levels import geometric_levels
 from bayes1bit.diffusion.training import held_out
 from bayes1bit.diffusion.training.card import write_card
 from bayes1bit.diffusion.training.data import Signals
